@@ -1,0 +1,234 @@
+"""What may be reported of, and done to, one step execution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from django_workflows.exceptions import ExpressionError, InvalidValue, StaleAttempt, TransitionNotAllowed
+from django_workflows.states import InstanceStatus, StepStatus
+
+from . import commands as c
+from .events import EventName
+from .instance_moves import check_live
+from .run import Run
+from .snapshot import Token
+from .steps import HumanStep, JoinStep
+
+
+def _current(run: Run, command: Any, statuses: tuple[str, ...]) -> Token:
+    """The token this worker reports on, if its attempt is still the current one (the fence)."""
+    token = run.snapshot.tokens.get(command.key)
+    if token is None or token.attempt != command.attempt or token.status not in statuses:
+        state = f"attempt {token.attempt} is {token.status}" if token else "it is closed"
+        raise StaleAttempt(
+            f"Attempt {command.attempt} of {command.key} is not the current one: {state}.",
+            status=token.status if token else "closed",
+            key=command.key,
+            attempt=command.attempt,
+        )
+    return token
+
+
+def start_step(run: Run, command: c.StartStep) -> None:
+    check_live(run, "start a step")
+    token = _current(run, command, (StepStatus.SCHEDULED,))
+    run.emit_started(token, worker=command.worker)
+
+
+_AT_WORK: Final = (StepStatus.SCHEDULED, StepStatus.RUNNING)
+
+
+def _report_all(run: Run, token: Token, reports: Sequence[Mapping[str, Any]]) -> None:
+    for report in reports:
+        payload = dict(report)
+        run.emit(EventName(payload.pop("event")), token, **payload)
+
+
+def report_step(run: Run, command: c.ReportStep) -> None:
+    _report_all(run, _current(run, command, _AT_WORK), (command.report,))
+
+
+def complete_step(run: Run, command: c.CompleteStep) -> None:
+    token = _current(run, command, _AT_WORK)
+    step = run.step_of(token)
+    if token.status == StepStatus.SCHEDULED:
+        run.emit_started(token)
+        token = run.token(token.key)
+    _report_all(run, token, command.reports)
+    outcome = command.outcome
+    if outcome and outcome not in step.outcomes_offered():
+        run.raise_incident(
+            token,
+            kind="unknown_outcome",
+            message=f"{step.name!r} ended as {outcome!r}, which it does not offer.",
+            suggested_action="Correct the function and retry, or skip the step with an outcome.",
+        )
+        return
+    outcome = outcome or "succeeded"
+    run.complete(
+        token,
+        outcome=outcome,
+        result={"outcome": outcome, "output": command.output},
+        changes=command.changes,
+        removed=command.removed,
+    )
+
+
+def fail_step(run: Run, command: c.FailStep) -> None:
+    token = _current(run, command, _AT_WORK)
+    if token.status == StepStatus.SCHEDULED:
+        run.emit_started(token)
+    _report_all(run, token, command.reports)
+    give_up = command.retry_in is None
+    edge = run.definition.exit_for(token.step, "failed")
+    leaves = give_up and edge is not None and edge.outcome == "failed"
+    run.emit(
+        EventName.STEP_FAILED,
+        token,
+        error=command.error,
+        error_type=command.error_type,
+        retryable=command.retryable,
+        diagnostics={"traceback": command.traceback},
+        duration=run.seconds_since(token.since),
+        outcome="failed",
+        leaves=leaves,
+    )
+    if leaves and edge is not None:
+        run.go(edge.target, token.scope, token.branch)
+    elif give_up:
+        _step_incident(run, token, command)
+    elif command.retry_in is not None:
+        resume_at = run.now + command.retry_in
+        run.emit(
+            EventName.STEP_RETRYING,
+            token,
+            attempt=token.attempt + 1,
+            resume_at=resume_at.isoformat(),
+            reason=command.error,
+        )
+        run.arm(run.token(token.key), "retry", resume_at)
+
+
+def _step_incident(run: Run, token: Token, command: c.FailStep) -> None:
+    run.raise_incident(
+        token,
+        kind="step_failed",
+        message=command.error or command.error_type,
+        error_type=command.error_type,
+        suggested_action="Retry the step, skip it with a declared output, or fail the instance.",
+        diagnostics={"traceback": command.traceback},
+    )
+
+
+def interrupt_step(run: Run, command: c.InterruptStep) -> None:
+    token = _current(run, command, (StepStatus.RUNNING,))
+    count = token.interruptions + 1
+    run.emit(EventName.WORKFLOW_INTERRUPTED, token, worker=command.worker, interruptions=count)
+    if command.give_up:
+        run.raise_incident(
+            token,
+            kind="worker_lost",
+            message=f"{token.step!r} lost its worker {count} times.",
+            suggested_action="Find out what kills the worker before retrying the step.",
+        )
+        return
+    reason = "the worker was lost"
+    run.emit(EventName.STEP_RETRYING, token, attempt=token.attempt + 1, resume_at=None, reason=reason)
+    run.attempt(run.step_of(token), run.token(token.key))
+
+
+def retry_step(run: Run, command: c.RetryStep) -> None:
+    check_live(run, "retry a step")
+    token = run.token(command.key)
+    if token.status != StepStatus.FAILED:
+        raise TransitionNotAllowed(
+            f"{command.key} is {token.status}; only a failed step can be retried.", status=token.status, key=token.key
+        )
+    run.resolve_incidents(token, "retried")
+    extra = {"changes": dict(command.changes)} if command.changes else {}
+    run.emit(
+        EventName.STEP_RETRYING, token, attempt=token.attempt + 1, resume_at=None, reason="retried by hand", **extra
+    )
+    step, token = run.step_of(token), run.token(token.key)
+    if isinstance(step, JoinStep):
+        step.settle(run, token)
+    else:
+        run.attempt(step, token)
+
+
+def skip_step(run: Run, command: c.SkipStep) -> None:
+    check_live(run, "skip a step")
+    token = run.token(command.key)
+    if token.status == StepStatus.RUNNING:
+        raise TransitionNotAllowed(
+            f"{command.key} is running; cancel the instance or wait.", status=token.status, key=token.key
+        )
+    _check_skip_outcome(run, token, command.outcome)
+    run.close_timers(token, "skipped")
+    if token.task is not None:
+        run.emit(EventName.HUMAN_TASK_CANCELED, token, reason=command.reason)
+    run.resolve_incidents(token, "skipped")
+    run.skip(token, command.reason, {"outcome": command.outcome or "skipped", "output": command.output})
+
+
+def _check_skip_outcome(run: Run, token: Token, outcome: str) -> None:
+    step = run.step_of(token)
+    offered = run.definition.next_steps(token.step) if step.chooses else step.outcomes_offered()
+    if isinstance(step, JoinStep) or step.type == "fork":
+        raise TransitionNotAllowed(
+            f"{token.key} is a {step.type}; its branches can be skipped, not itself.",
+            status=token.status,
+            key=token.key,
+        )
+    if outcome and outcome not in offered:
+        raise TransitionNotAllowed(
+            f"{step.name!r} offers no outcome {outcome!r}; allowed: {', '.join(offered)}.",
+            status=token.status,
+            key=token.key,
+        )
+
+
+def fire_timer(run: Run, command: c.FireTimer) -> None:
+    token = run.snapshot.tokens.get(command.key)
+    if token is None or command.timer not in token.timers or run.snapshot.status == InstanceStatus.PAUSED:
+        raise TransitionNotAllowed(
+            f"The timer {command.timer} of {command.key} is not running.", status=run.snapshot.status, key=command.key
+        )
+    due_at = command.due_at.isoformat()
+    late = max(0.0, (run.now - command.due_at).total_seconds())
+    run.emit(EventName.TIMER_FIRED, token, timer=command.timer, due_at=due_at, late=late)
+    run.fired_due_at = due_at
+    run.step_of(token).timer_fired(run, run.token(token.key), command.timer)
+
+
+def answer_assignment(run: Run, command: c.AnswerAssignment) -> None:
+    token = run.token(command.key)
+    step = run.step_of(token)
+    if isinstance(step, HumanStep):
+        try:
+            step.assigned(run, token, command)
+        except (ExpressionError, InvalidValue) as error:
+            run.broken(token, error)
+
+
+def answer_function(run: Run, command: c.AnswerFunction) -> None:
+    token = run.token(command.key)
+    step = run.step_of(token)
+    if command.error_type:
+        run.raise_incident(
+            token,
+            kind=f"{command.purpose}_failed",
+            message=command.error,
+            error_type=command.error_type,
+            suggested_action="Correct the function and retry the step, or skip it.",
+        )
+    elif command.purpose == "guard" and not command.value:
+        run.skip(token, f"the guard {step.guard} refused")
+    elif command.purpose == "guard":
+        run.attempt(step, token)
+    else:
+        try:
+            step.answered(run, token, command)
+        except InvalidValue as error:
+            run.broken(token, error)

@@ -1,0 +1,83 @@
+"""A step that calls code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from django_workflows.core.definition import Definition, Step
+from django_workflows.core.effects import EnqueueStep, RunInline
+from django_workflows.core.events import EventName
+from django_workflows.core.retry import Retry
+from django_workflows.core.validation import Problem, expression_problems
+from django_workflows.states import StepStatus
+
+from .base import step_type
+
+if TYPE_CHECKING:
+    from django_workflows.core.run import Run
+    from django_workflows.core.snapshot import Token
+
+MODES: Final = ("inline", "transactional", "at_least_once")
+
+#: The outcome under which an edge takes up a failure.
+FAILED: Final = "failed"
+
+
+@step_type("machine")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineStep(Step):
+    """Calls the registered ``function(ctx, **arguments)``; what it returns is the step's output.
+
+    ``arguments`` maps a parameter to the expression that gives its value. ``mode`` states the
+    promise (see the documentation on delivery). An edge for the outcome ``failed`` takes up what
+    has failed for good; without one the failure becomes an incident.
+    """
+
+    functions: ClassVar[tuple[str, ...]] = ("guard", "function", "on_success", "on_failure")
+
+    function: str
+    mode: str = "at_least_once"
+    retry: Retry = field(default_factory=Retry)
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    on_success: str = ""
+    on_failure: str = ""
+    outcomes: tuple[str, ...] = ()
+
+    def enter(self, run: Run, token: Token) -> None:
+        if self.mode == "inline":
+            run.emit_started(token)
+            run.ask(RunInline(key=token.key, attempt=token.attempt))
+            return
+        run.emit_opened(EventName.STEP_SCHEDULED, token, StepStatus.SCHEDULED)
+        run.do(EnqueueStep(key=token.key, attempt=token.attempt))
+
+    def timer_fired(self, run: Run, token: Token, timer: str) -> None:
+        if timer == "retry":
+            self.enter(run, token)
+
+    def outcomes_offered(self) -> tuple[str, ...]:
+        return (*self.outcomes, FAILED)
+
+    def problems(self, definition: Definition) -> Iterator[Problem]:
+        if self.mode not in MODES:
+            yield Problem(
+                code="unknown_mode",
+                place=f"steps.{self.name}.mode",
+                message=f"{self.mode!r} is no delivery mode; allowed: {', '.join(MODES)}",
+            )
+        for text in self.retry.problems():
+            yield Problem(code="invalid_retry", place=f"steps.{self.name}.retry", message=text)
+        if self.mode == "inline" and self.retry.attempts > 1:
+            yield Problem(
+                code="retry_inline",
+                place=f"steps.{self.name}.retry",
+                message="an inline step is part of the transaction that reaches it and cannot be retried",
+            )
+        for name, text in self.arguments.items():
+            yield from expression_problems(text, f"steps.{self.name}.arguments.{name}", "value")
+
+    def call_arguments(self, run: Run) -> dict[str, Any]:
+        return {name: run.value(text) for name, text in self.arguments.items()}
+

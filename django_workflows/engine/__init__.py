@@ -1,0 +1,1 @@
+"""Lock, load, decide, record, commit: the only room that takes locks and writes state."""

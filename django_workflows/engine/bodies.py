@@ -1,0 +1,134 @@
+"""Calling the function of a machine step, and putting what it does into a command."""
+
+from __future__ import annotations
+
+import inspect
+from datetime import timedelta
+from random import random
+from typing import Any
+
+from asgiref.sync import async_to_sync
+
+from django_workflows.conf import settings
+from django_workflows.core import expressions
+from django_workflows.core.commands import CompleteStep, FailStep
+from django_workflows.core.definition import Definition
+from django_workflows.core.durations import parse_duration
+from django_workflows.core.snapshot import Snapshot, Token, scope_of
+from django_workflows.core.steps import MachineStep
+from django_workflows.core.values import decode, encode
+from django_workflows.exceptions import FatalError, FunctionNotRegistered, InvalidInput, RetryableError
+from django_workflows.models import WorkflowInstance
+from django_workflows.registry import function_named
+
+from . import clock
+from .context import Report, StepContext, describe, traceback_text
+
+
+def call_body(
+    row: WorkflowInstance, definition: Definition, snapshot: Snapshot, token: Token, report: Report | None = None
+) -> CompleteStep:
+    """Run the body to its end; ``on_success`` is not called here. Raises what the body raises.
+
+    Without ``report`` the progress is kept and recorded together with the completion.
+    """
+    step = machine_step(definition, token)
+    kept: list[dict[str, Any]] = []
+    context = StepContext(row, snapshot, token, report or kept.append)
+    output = invoke(step, context, snapshot)
+    changes, removed = context.changes()
+    return CompleteStep(
+        key=token.key,
+        attempt=token.attempt,
+        output=encode(output, max_bytes=settings.MAX_PAYLOAD_BYTES),
+        outcome=context.chosen,
+        changes=changes,
+        removed=removed,
+        reports=kept,
+    )
+
+
+def machine_step(definition: Definition, token: Token) -> MachineStep:
+    step = definition.step(token.step)
+    if not isinstance(step, MachineStep):
+        raise TypeError(f"{token.key} is no machine step.")
+    return step
+
+
+def invoke(step: MachineStep, context: StepContext, snapshot: Snapshot) -> Any:
+    """Call the function, which may be a coroutine function."""
+    arguments = {}
+    if step.arguments:
+        scope = scope_of(snapshot, clock.now())
+        arguments = {name: expressions.evaluate(text, scope) for name, text in step.arguments.items()}
+    return _called(step.function, context, **arguments)
+
+
+def _called(name: str, *args: Any, **kwargs: Any) -> Any:
+    function = function_named(name)
+    if inspect.iscoroutinefunction(function):
+        return async_to_sync(function)(*args, **kwargs)
+    return function(*args, **kwargs)
+
+
+def succeeded(
+    row: WorkflowInstance, definition: Definition, snapshot: Snapshot, token: Token, done: CompleteStep
+) -> None:
+    """Call ``on_success(ctx, result)``, once, in the transaction that records the completion."""
+    step = machine_step(definition, token)
+    if step.on_success:
+        _called(step.on_success, StepContext(row, snapshot, token), decode(done.output))
+
+
+def failed(
+    row: WorkflowInstance, definition: Definition, snapshot: Snapshot, token: Token, error: BaseException
+) -> FailStep | CompleteStep:
+    """What a failure of the body leads to: another attempt, giving up, or what ``on_failure`` makes of it.
+
+    ``on_failure(ctx, error)`` is called when nothing more is to be tried; if it returns ``True`` the
+    failure counts as handled and the step as done, with the data that it set.
+    """
+    step = machine_step(definition, token)
+    failure = failure_of(step, token, error)
+    if failure.retry_in is not None or not step.on_failure:
+        return failure
+    context = StepContext(row, snapshot, token)
+    if _called(step.on_failure, context, error) is not True:
+        return failure
+    changes, removed = context.changes()
+    return CompleteStep(key=token.key, attempt=token.attempt, changes=changes, removed=removed, outcome=context.chosen)
+
+
+def failure_of(step: MachineStep, token: Token, error: BaseException) -> FailStep:
+    """The failure as a command, with the retry policy's answer."""
+    hopeless = isinstance(error, (FatalError, FunctionNotRegistered, InvalidInput))
+    retryable = False if hopeless else (True if isinstance(error, RetryableError) else None)
+    retry_in = step.retry.decide(
+        attempt=token.attempt,
+        error_names=_names(error),
+        retryable=retryable,
+        retry_after=_retry_after(error),
+        unit=random(),  # noqa: S311 - jitter, no secret
+    )
+    return FailStep(
+        key=token.key,
+        attempt=token.attempt,
+        error=describe(error),
+        error_type=type(error).__name__,
+        traceback=traceback_text(error),
+        retryable=not hopeless,
+        retry_in=retry_in,
+    )
+
+
+def _names(error: BaseException) -> tuple[str, ...]:
+    """The simple and the dotted names of the error's classes."""
+    names: list[str] = []
+    for kind in type(error).__mro__:
+        names += [kind.__name__, f"{kind.__module__}.{kind.__qualname__}"]
+    return tuple(names)
+
+
+def _retry_after(error: BaseException) -> timedelta | None:
+    after = getattr(error, "retry_after", None) if isinstance(error, RetryableError) else None
+    return None if after is None else parse_duration(after)

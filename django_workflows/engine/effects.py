@@ -1,0 +1,77 @@
+"""Answering the core's questions, and doing what it asks to be done outside."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import Any
+
+from django.db import transaction
+
+from django_workflows.core import commands as c
+from django_workflows.core.definition import Definition
+from django_workflows.core.effects import CallFunction, Effect, EnqueueStep, Question, ResolveAssignment, RunInline
+from django_workflows.core.snapshot import Snapshot
+from django_workflows.core.steps import HumanStep
+from django_workflows.core.values import encode
+from django_workflows.models import WorkflowInstance
+from django_workflows.registry import function_named
+
+from .assignment import resolve
+from .bodies import call_body
+from .context import StepContext, describe
+from .executors import Job, executor
+from .locking import alias
+
+
+def answer(question: Question, row: WorkflowInstance, definition: Definition, snapshot: Snapshot) -> c.Command:
+    """The command that answers a question, found within the transaction that is open."""
+    return _answer(question, row, definition, snapshot)
+
+
+@singledispatch
+def _answer(question: Question, row: WorkflowInstance, definition: Definition, snapshot: Snapshot) -> c.Command:
+    raise TypeError(f"No answer is known to {question!r}.")
+
+
+@_answer.register
+def _run_inline(question: RunInline, row: WorkflowInstance, definition: Definition, snapshot: Snapshot) -> c.Command:
+    return call_body(row, definition, snapshot, snapshot.tokens[question.key])
+
+
+@_answer.register
+def _resolve_assignment(
+    question: ResolveAssignment, row: WorkflowInstance, definition: Definition, snapshot: Snapshot
+) -> c.Command:
+    token = snapshot.tokens[question.key]
+    step = definition.step(token.step)
+    if not isinstance(step, HumanStep):
+        raise TypeError(f"{token.key} is no human step.")
+    return resolve(row, step, snapshot, token)
+
+
+@_answer.register
+def _call_function(
+    question: CallFunction, row: WorkflowInstance, definition: Definition, snapshot: Snapshot
+) -> c.Command:
+    """Guards and the like are part of the transition: what they raise becomes an incident."""
+    token = snapshot.tokens[question.key]
+    context = StepContext(row, snapshot, token)
+    try:
+        with transaction.atomic(using=alias()):
+            value = encode(function_named(question.function)(context))
+    except Exception as error:  # user code: whatever it raises is a matter for a person
+        return c.AnswerFunction(
+            key=question.key, purpose=question.purpose, error=describe(error), error_type=type(error).__name__
+        )
+    return c.AnswerFunction(key=question.key, purpose=question.purpose, value=_plain_time(value))
+
+
+def _plain_time(value: Any) -> Any:
+    """A moment as text, which the core reads without knowing the typed form."""
+    return value["value"] if isinstance(value, dict) and set(value) == {"$type", "value"} else value
+
+
+def perform(effect: Effect, row: WorkflowInstance, snapshot: Snapshot) -> None:
+    """Do what concerns the world outside of our rows, within the transaction that is open."""
+    if isinstance(effect, EnqueueStep) and effect.key in snapshot.tokens:
+        executor().enqueue(Job(kind="run_step", instance_id=str(row.pk), key=effect.key, attempt=effect.attempt))

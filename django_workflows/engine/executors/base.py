@@ -1,0 +1,32 @@
+"""The port to the queue: what a job is, and what an executor must do with it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from django.utils.module_loading import import_string
+
+#: What a worker calls; named by its path, as queues want it.
+RUN = "django_workflows.engine.jobs.run"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A call waiting in the queue. It carries keys only; the truth is in the rows."""
+
+    kind: str
+    instance_id: str
+    key: str = ""
+    attempt: int = 0
+
+    def run(self) -> None:
+        import_string(RUN)(self.kind, self.instance_id, self.key, self.attempt)
+
+
+class Executor(ABC):
+    """Gets jobs to a worker. A job may be lost (recovery finds its row) or come twice (the second finds nothing)."""
+
+    @abstractmethod
+    def enqueue(self, job: Job) -> None:
+        """Called within the transaction that wrote the job's row; the job must not run before it is committed."""

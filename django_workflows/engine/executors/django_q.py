@@ -1,0 +1,54 @@
+"""django-q2 as the queue: the only file that imports it.
+
+With the ORM broker on our database the message is a row of the same transaction. With any other
+broker it is sent after the commit, and recovery makes good for those that are lost.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from django.db import transaction
+from django_q.brokers import get_broker
+from django_q.brokers.orm import ORM
+from django_q.conf import Conf
+from django_q.models import OrmQ
+from django_q.tasks import async_task
+
+from django_workflows.engine.locking import alias
+
+from .base import RUN, Executor, Job
+
+
+class DjangoQExecutor(Executor):
+    """Wakes a django-q2 cluster. Its own retries, hooks and result rows are not used."""
+
+    def enqueue(self, job: Job) -> None:
+        broker = get_broker()
+        send = partial(_send, job, broker)
+        if isinstance(broker, ORM) and Conf.ORM == alias():
+            send()
+        else:
+            transaction.on_commit(send, using=alias())
+
+
+def _send(job: Job, broker: Any) -> None:
+    async_task(
+        RUN,
+        job.kind,
+        job.instance_id,
+        job.key,
+        job.attempt,
+        q_options={
+            "broker": broker,
+            "ack_failure": True,
+            "save": False,
+            "task_name": f"{job.kind} {job.key or job.instance_id}"[:100],
+        },
+    )
+
+
+def queue_length() -> int:
+    """The number of messages that wait, where the broker can tell."""
+    return int(OrmQ.objects.using(Conf.ORM).count() if Conf.ORM else get_broker().queue_size())

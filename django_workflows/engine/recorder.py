@@ -1,0 +1,503 @@
+"""Events -> rows: one function, one transaction.
+
+Every row is a projection of the events, so that the log and the rows cannot tell different stories.
+What a transition creates and changes again is written once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth import get_user_model
+from django.db.models import F
+
+from django_workflows.core.commands import Actor
+from django_workflows.core.events import Event
+from django_workflows.core.snapshot import Snapshot
+from django_workflows.models import (
+    Decision,
+    HumanTask,
+    Incident,
+    StepExecution,
+    TaskCandidate,
+    Timer,
+    WorkflowEvent,
+    WorkflowInstance,
+)
+from django_workflows.models.fields import new_id
+from django_workflows.models.human_tasks import CANDIDATE, EXCLUDED
+from django_workflows.states import (
+    INSTANCE_ENDED,
+    EventName,
+    IncidentStatus,
+    InstanceStatus,
+    StepStatus,
+    TaskStatus,
+    TimerStatus,
+)
+
+from .loader import state_of
+from .rows import insert, update, upsert
+
+
+def record(row: WorkflowInstance, snapshot: Snapshot, events: Sequence[Event], *, is_new: bool = False) -> list[WorkflowEvent]:
+    """Write everything that the events say, and the instance row; returns the event rows."""
+    book = _Book(row)
+    for event in events:
+        book.lines.append(book.line(event))
+        writer = _WRITERS.get(event.name)
+        if writer is not None:
+            writer(book, event)
+    _apply(row, snapshot, events[-1].at, book)
+    if is_new:
+        insert(WorkflowInstance, [row])
+    else:
+        update(row, INSTANCE_FIELDS)
+    book.write()
+    return book.lines
+
+
+INSTANCE_FIELDS = (
+    "title",
+    "status",
+    "outcome",
+    "data",
+    "results",
+    "output",
+    "state",
+    "sequence",
+    "error",
+    "error_type",
+    "completed_at",
+    "paused_at",
+    "updated_at",
+)
+
+
+def _apply(row: WorkflowInstance, snapshot: Snapshot, now: datetime, book: _Book) -> None:
+    row.status, row.outcome = str(snapshot.status), snapshot.outcome
+    row.data, row.results, row.output = dict(snapshot.data), dict(snapshot.steps), dict(snapshot.output)
+    row.sequence, row.updated_at = snapshot.sequence, now
+    row.completed_at = now if snapshot.status in INSTANCE_ENDED else None
+    if snapshot.status != InstanceStatus.PAUSED:
+        row.paused_at = None
+    elif row.paused_at is None:
+        row.paused_at = now
+    row.state = state_of(snapshot, book.ids)
+
+
+def user_key(actor: Actor) -> Any:
+    """The primary key of the actor's user, in the user model's own type; ``None`` for the system."""
+    return get_user_model()._meta.pk.to_python(actor.id) if actor.id else None
+
+
+class _Book:
+    """What one transition writes, gathered."""
+
+    def __init__(self, row: WorkflowInstance) -> None:
+        self.row = row
+        self.lines: list[WorkflowEvent] = []
+        self.ids: dict[str, str] = dict(row.state.get("ids", {}))
+        self.executions: dict[str, StepExecution] = {}
+        self.execution_changes: dict[str, dict[str, Any]] = {}
+        self.tasks: dict[str, HumanTask] = {}
+        self.task_changes: dict[str, dict[str, Any]] = {}
+        self.candidates: list[TaskCandidate] = []
+        self.closed_tasks: list[str] = []
+        self.decisions: list[Decision] = []
+        self.timers: dict[tuple[str, str], Timer] = {}
+        self.timer_ends: dict[str, list[tuple[str, str]]] = {}
+        self.incidents: list[tuple[str, Event]] = []
+
+    def line(self, event: Event) -> WorkflowEvent:
+        return WorkflowEvent(
+            tenant=self.row.tenant,
+            instance_id=self.row.pk,
+            definition_id=self.row.definition_id,
+            sequence=event.sequence,
+            name=event.name.value,
+            at=event.at,
+            step=event.step,
+            occurrence=event.occurrence,
+            step_index=event.index,
+            attempt=event.attempt,
+            outcome=event.outcome,
+            duration=event.duration,
+            actor_id=user_key(event.by),
+            actor_name=event.by.name,
+            on_behalf_of_name=event.by.on_behalf_of,
+            payload=event.payload,
+        )
+
+    def execution_id(self, key: str) -> UUID:
+        return UUID(self.ids[key])
+
+    def change(self, event: Event, **fields: Any) -> None:
+        """Set fields of the step execution, new or old."""
+        if event.key in self.executions:
+            _set(self.executions[event.key], fields)
+        else:
+            self.execution_changes.setdefault(event.key, {}).update(fields)
+
+    def change_task(self, event: Event, **fields: Any) -> None:
+        if event.key in self.tasks:
+            _set(self.tasks[event.key], fields)
+        else:
+            self.task_changes.setdefault(event.key, {}).update(fields)
+
+    def open_execution(self, event: Event) -> None:
+        """The first event of a step execution makes its row."""
+        key = event.key
+        if key in self.ids:
+            return
+        self.executions[key] = StepExecution(
+            instance_id=self.row.pk,
+            tenant=self.row.tenant,
+            step=event.step,
+            step_type=event.payload["type"],
+            occurrence=event.occurrence,
+            index=event.index,
+        )
+        self.ids[key] = str(self.executions[key].pk)
+
+    def write(self) -> None:
+        self._write_executions()
+        insert(HumanTask, list(self.tasks.values()))
+        self._write_task_changes()
+        insert(TaskCandidate, self.candidates)
+        if self.closed_tasks:
+            closed = [self.execution_id(key) for key in self.closed_tasks if key not in self.tasks]
+            TaskCandidate.objects.filter(task__in=closed, is_open=True).update(is_open=False)
+        insert(Decision, self.decisions)
+        self._write_timers()
+        for key, event in self.incidents:
+            self._write_incident(key, event)
+        insert(WorkflowEvent, self.lines)
+
+    def _write_executions(self) -> None:
+        """New rows and changed ones in one statement where the changes are alike."""
+        alike: dict[tuple[str, ...], list[StepExecution]] = {}
+        for key, fields in self.execution_changes.items():
+            step, _, occurrence = key.rpartition("#")
+            row = StepExecution(
+                pk=self.execution_id(key),
+                instance_id=self.row.pk,
+                step=step,
+                occurrence=int(occurrence),
+                index=0,
+                **fields,
+            )
+            alike.setdefault(tuple(sorted(fields)), []).append(row)
+        new = list(self.executions.values())
+        for fields_changed, rows in alike.items():
+            upsert(StepExecution, [*new, *rows], fields_changed)
+            new = []
+        insert(StepExecution, new)
+
+    def _write_task_changes(self) -> None:
+        """One statement for all tasks that change alike."""
+        alike: list[tuple[dict[str, Any], list[UUID]]] = []
+        for key, fields in self.task_changes.items():
+            same = next((keys for found, keys in alike if found == fields), None)
+            if same is None:
+                alike.append((fields, same := []))
+            same.append(self.execution_id(key))
+        for fields, keys in alike:
+            HumanTask.objects.filter(pk__in=keys).update(**fields)
+
+    def _write_timers(self) -> None:
+        now = self.row.updated_at
+        for status, ended in self.timer_ends.items():
+            old = []
+            for key, name in ended:
+                timer = self.timers.get((key, name))
+                if timer is None:
+                    old.append((key, name))
+                else:
+                    timer.status, timer.closed_at = status, now
+            if old:
+                found = Timer.objects.filter(
+                    execution__in={self.execution_id(key) for key, _ in old},
+                    name__in={name for _, name in old},
+                    status=TimerStatus.OPEN,
+                )
+                found.update(status=status, closed_at=now)
+        insert(Timer, list(self.timers.values()))
+
+    def _write_incident(self, key: str, event: Event) -> None:
+        rows = Incident.objects.filter(execution=self.execution_id(key), kind=event.payload["kind"])
+        if event.name == EventName.INCIDENT_RESOLVED:
+            rows.update(
+                status=IncidentStatus.RESOLVED,
+                resolved_at=event.at,
+                resolved_by=user_key(event.by),
+                resolved_by_name=event.by.name,
+                resolution=event.payload["resolution"],
+            )
+            return
+        payload = event.payload
+        facts = {name: payload[name] for name in ("message", "error_type", "diagnostics", "suggested_action", "blocking")}
+        again = rows.update(
+            status=IncidentStatus.OPEN, last_at=event.at, count=F("count") + 1, resolved_at=None, **facts
+        )
+        if not again:
+            cause = f"{self.row.workflow}|{event.step}|{payload['kind']}|{payload['error_type']}"
+            fresh = Incident(
+                tenant=self.row.tenant,
+                instance_id=self.row.pk,
+                execution_id=self.execution_id(key),
+                step=event.step,
+                kind=payload["kind"],
+                fingerprint=hashlib.sha256(cause.encode()).hexdigest(),
+                first_at=event.at,
+                last_at=event.at,
+                **facts,
+            )
+            insert(Incident, [fresh])
+
+
+def _set(row: Any, fields: dict[str, Any]) -> None:
+    for name, value in fields.items():
+        setattr(row, name, value)
+
+
+def _closing(event: Event, status: StepStatus, **fields: Any) -> dict[str, Any]:
+    """Every closing writes the same columns, so that several fit in one statement."""
+    return {
+        "status": status,
+        "outcome": event.outcome,
+        "output": None,
+        "completed_at": event.at,
+        "duration": event.duration,
+        "completed_by_id": user_key(event.by),
+        "completed_by_name": event.by.name,
+        "lease_until": None,
+        **fields,
+    }
+
+
+def _step_opened(book: _Book, event: Event) -> None:
+    book.open_execution(event)
+    status = event.payload["status"]
+    fields: dict[str, Any] = {"status": status, "attempt": event.attempt}
+    if event.name == EventName.STEP_SCHEDULED:
+        fields["scheduled_at"] = event.at
+    else:
+        fields |= {"started_at": event.at, "worker": event.payload["worker"]}
+    book.change(event, **fields)
+
+
+def _step_completed(book: _Book, event: Event) -> None:
+    book.change(event, **_closing(event, StepStatus.SUCCEEDED, output=event.payload["result"].get("output")))
+
+
+def _step_failed(book: _Book, event: Event) -> None:
+    payload = event.payload
+    error = {
+        "error": payload["error"],
+        "error_type": payload["error_type"],
+        "traceback": payload["diagnostics"].get("traceback", ""),
+    }
+    if payload.get("leaves"):
+        book.change(event, **_closing(event, StepStatus.FAILED), **error)
+    else:
+        book.change(event, status=StepStatus.FAILED, lease_until=None, **error)
+
+
+def _step_retrying(book: _Book, event: Event) -> None:
+    status = StepStatus.WAITING if event.payload["resume_at"] else StepStatus.PENDING
+    book.change(event, status=status, attempt=event.attempt, lease_until=None)
+
+
+def _step_skipped(book: _Book, event: Event) -> None:
+    book.open_execution(event)
+    output = event.payload["result"].get("output")
+    book.change(event, **_closing(event, StepStatus.SKIPPED, output=output, error=event.payload["reason"]))
+
+
+def _step_canceled(book: _Book, event: Event) -> None:
+    book.change(event, **_closing(event, StepStatus.CANCELED))
+
+
+def _step_progress(book: _Book, event: Event) -> None:
+    payload = event.payload
+    fields: dict[str, Any] = {"progress": {"text": payload["text"], "fraction": payload["fraction"], "at": event.at.isoformat()}}
+    if payload.get("arrived") is not None:
+        fields["status"] = StepStatus.WAITING
+    book.change(event, **fields)
+
+
+def _task_created(book: _Book, event: Event) -> None:
+    payload = event.payload
+    due_at = datetime.fromisoformat(payload["due_at"]) if payload["due_at"] else None
+    key = book.execution_id(event.key)
+    book.tasks[event.key] = HumanTask(
+        pk=key,
+        tenant=book.row.tenant,
+        instance_id=book.row.pk,
+        execution_id=key,
+        step=event.step,
+        occurrence=event.occurrence,
+        title=payload["title"][:200],
+        description=payload["description"],
+        priority=payload.get("priority", 0),
+        electorate=payload["electorate"],
+        resolution=payload["resolution"],
+        created_at=event.at,
+        due_at=due_at,
+    )
+    people = payload["candidates"]
+    for kind, field, found in (
+        (CANDIDATE, "user_id", people["users"]),
+        (CANDIDATE, "group_id", people["groups"]),
+        (EXCLUDED, "user_id", people["excluded"]),
+    ):
+        for person in found:
+            candidate = TaskCandidate(task_id=key, kind=kind, due_at=due_at, **{field: person["id"]})
+            book.candidates.append(candidate)
+    book.change(event, status=StepStatus.WAITING)
+
+
+def _task_assigned(book: _Book, event: Event) -> None:
+    person = event.payload["assignee"]
+    book.change_task(event, assignee_id=person["id"], assignee_name=person["name"])
+    book.change(event, assigned_to_name=person["name"])
+
+
+def _task_claimed(book: _Book, event: Event) -> None:
+    book.change_task(
+        event,
+        status=TaskStatus.CLAIMED,
+        assignee_id=user_key(event.by),
+        assignee_name=event.by.name,
+        claimed_at=event.at,
+    )
+    book.change(event, assigned_to_name=event.by.name)
+
+
+def _task_released(book: _Book, event: Event) -> None:
+    book.change_task(event, status=TaskStatus.OPEN, assignee_id=None, assignee_name="", claimed_at=None)
+    book.change(event, assigned_to_name="")
+
+
+def _task_reassigned(book: _Book, event: Event) -> None:
+    """The whole task, or one person's answer, changes hands: so do the candidates."""
+    task, to = book.execution_id(event.key), event.payload["to"]
+    if event.payload["slot"]:
+        mine = TaskCandidate.objects.filter(task=task, user=event.payload["previous"]["id"], kind=CANDIDATE)
+        mine.delete()
+        book.candidates.append(TaskCandidate(task_id=task, kind=EXCLUDED, user_id=event.payload["previous"]["id"]))
+    else:
+        TaskCandidate.objects.filter(task=task, kind=CANDIDATE).delete()
+        book.change_task(event, status=TaskStatus.OPEN, assignee_id=None, assignee_name="", claimed_at=None)
+    due_at = HumanTask.objects.filter(pk=task).values_list("due_at", flat=True).first()
+    field = "user_id" if to["kind"] == "user" else "group_id"
+    book.candidates.append(TaskCandidate(task_id=task, due_at=due_at, **{field: to["id"]}))
+
+
+def _task_decided(book: _Book, event: Event) -> None:
+    payload = event.payload
+    book.decisions.append(
+        Decision(
+            tenant=book.row.tenant,
+            task_id=book.execution_id(event.key),
+            actor_id=user_key(event.by),
+            actor_name=event.by.name,
+            on_behalf_of_name=event.by.on_behalf_of,
+            outcome=event.outcome,
+            comment=payload["comment"],
+            form=payload["form"],
+            decided_at=event.at,
+        )
+    )
+
+
+def _task_completed(book: _Book, event: Event) -> None:
+    _close_task(book, event, TaskStatus.COMPLETED)
+
+
+def _task_canceled(book: _Book, event: Event) -> None:
+    _close_task(book, event, TaskStatus.CANCELED)
+
+
+def _close_task(book: _Book, event: Event, status: TaskStatus) -> None:
+    book.change_task(
+        event,
+        status=status,
+        outcome=event.outcome,
+        completed_at=event.at,
+        completed_by_id=user_key(event.by),
+        completed_by_name=event.by.name,
+    )
+    book.closed_tasks.append(event.key)
+    if event.key in book.tasks:
+        for candidate in book.candidates:
+            candidate.is_open = candidate.is_open and candidate.task_id != book.execution_id(event.key)
+
+
+def _task_reminded(book: _Book, event: Event) -> None:
+    book.change_task(event, reminded_at=event.at)
+
+
+def _timer_started(book: _Book, event: Event) -> None:
+    name = event.payload["timer"]
+    book.timers[event.key, name] = Timer(
+        tenant=book.row.tenant,
+        instance_id=book.row.pk,
+        execution_id=book.execution_id(event.key),
+        step=event.step,
+        occurrence=event.occurrence,
+        name=name,
+        due_at=datetime.fromisoformat(event.payload["due_at"]),
+    )
+    if name == "sleep":
+        book.change(event, status=StepStatus.WAITING)
+
+
+def _timer_fired(book: _Book, event: Event) -> None:
+    book.timer_ends.setdefault(TimerStatus.FIRED, []).append((event.key, event.payload["timer"]))
+
+
+def _timer_canceled(book: _Book, event: Event) -> None:
+    book.timer_ends.setdefault(TimerStatus.CANCELED, []).append((event.key, event.payload["timer"]))
+
+
+def _incident(book: _Book, event: Event) -> None:
+    book.incidents.append((event.key, event))
+    if event.name == EventName.INCIDENT_RAISED and event.payload["blocking"]:
+        book.change(event, status=StepStatus.FAILED)
+
+
+def _workflow_failed(book: _Book, event: Event) -> None:
+    book.row.error, book.row.error_type = event.payload["error"], event.payload["error_type"]
+
+
+_WRITERS = {
+    EventName.WORKFLOW_FAILED: _workflow_failed,
+    EventName.STEP_SCHEDULED: _step_opened,
+    EventName.STEP_STARTED: _step_opened,
+    EventName.STEP_PROGRESS: _step_progress,
+    EventName.STEP_COMPLETED: _step_completed,
+    EventName.STEP_FAILED: _step_failed,
+    EventName.STEP_RETRYING: _step_retrying,
+    EventName.STEP_SKIPPED: _step_skipped,
+    EventName.STEP_CANCELED: _step_canceled,
+    EventName.HUMAN_TASK_CREATED: _task_created,
+    EventName.HUMAN_TASK_ASSIGNED: _task_assigned,
+    EventName.HUMAN_TASK_CLAIMED: _task_claimed,
+    EventName.HUMAN_TASK_RELEASED: _task_released,
+    EventName.HUMAN_TASK_REASSIGNED: _task_reassigned,
+    EventName.HUMAN_TASK_REMINDED: _task_reminded,
+    EventName.HUMAN_TASK_DECIDED: _task_decided,
+    EventName.HUMAN_TASK_COMPLETED: _task_completed,
+    EventName.HUMAN_TASK_CANCELED: _task_canceled,
+    EventName.TIMER_STARTED: _timer_started,
+    EventName.TIMER_FIRED: _timer_fired,
+    EventName.TIMER_CANCELED: _timer_canceled,
+    EventName.INCIDENT_RAISED: _incident,
+    EventName.INCIDENT_RESOLVED: _incident,
+}

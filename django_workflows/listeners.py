@@ -1,0 +1,138 @@
+"""Telling who wants to know: Django signals and listeners, after the commit, in order, isolated.
+
+Both are best effort: whoever must miss nothing reads the log, ``read_log``, by cursor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import async_to_sync
+from django.db import transaction
+
+from django_workflows import signals
+from django_workflows.conf import settings
+from django_workflows.core.masking import mask
+from django_workflows.engine.loader import definition_for
+from django_workflows.models import WorkflowDefinition, WorkflowEvent, WorkflowInstance
+from django_workflows.states import EventName
+
+logger = logging.getLogger("django_workflows.listeners")
+
+
+class Listener:
+    """Follows what happens in this process. Override ``on_event`` (it may be ``async``).
+
+    ``instance_id`` narrows it to one instance.
+    """
+
+    def __init__(self, instance_id: UUID | None = None) -> None:
+        self.instance_id = instance_id
+
+    def on_event(self, event: WorkflowEvent) -> Any:
+        """Called once per event, in the order of the log, after the commit."""
+
+
+class CallbackListener(Listener):
+    """Calls a function, plain or ``async``, with every event."""
+
+    def __init__(self, callback: Callable[[WorkflowEvent], Any], instance_id: UUID | None = None) -> None:
+        super().__init__(instance_id)
+        self.callback = callback
+
+    def on_event(self, event: WorkflowEvent) -> Any:
+        return self.callback(event)
+
+
+_listeners: list[Listener] = []
+
+
+def start_listening(listener: Listener | Callable[[WorkflowEvent], Any], instance_id: UUID | None = None) -> Listener:
+    """Let a listener, or a function, hear every event from now on; returns the listener."""
+    if not isinstance(listener, Listener):
+        listener = CallbackListener(listener, instance_id)
+    _listeners.append(listener)
+    return listener
+
+
+def stop_listening(listener: Listener) -> None:
+    """Ends it; a listener that does not listen is left alone."""
+    if listener in _listeners:
+        _listeners.remove(listener)
+
+
+def announce(lines: Sequence[WorkflowEvent], *, sensitive: Sequence[str], using: str) -> None:
+    """Send the events when the transaction that is open has been committed."""
+    if _listeners or any(signals.SIGNALS[EventName(line.name)].receivers for line in lines):
+        transaction.on_commit(partial(_send, lines, sensitive), using=using, robust=True)
+
+
+def _send(lines: Sequence[WorkflowEvent], sensitive: Sequence[str]) -> None:
+    for line in lines:
+        event = masked(line, sensitive)
+        _send_signal(event)
+        for listener in tuple(_listeners):
+            if listener.instance_id in (None, event.instance_id):
+                _tell(listener, event)
+
+
+def masked(line: WorkflowEvent, sensitive: Sequence[str]) -> WorkflowEvent:
+    """The event with the values of these keys, and of ``WORKFLOWS_SENSITIVE_KEYS``, hidden.
+
+    The row in the database stays as it is.
+    """
+    line.payload = mask(line.payload, (*settings.SENSITIVE_KEYS, *sensitive))
+    return line
+
+
+def _send_signal(event: WorkflowEvent) -> None:
+    sender = WorkflowInstance if event.instance_id else WorkflowDefinition
+    answers = signals.SIGNALS[EventName(event.name)].send_robust(
+        sender=sender,
+        event=event,
+        instance_id=event.instance_id,
+        definition_id=event.definition_id,
+        step=event.step,
+        actor=event.actor_name,
+        payload=event.payload,
+    )
+    for receiver, error in answers:
+        if isinstance(error, Exception):
+            logger.error("The receiver %r of %s failed.", receiver, event.name, exc_info=error)
+
+
+def _tell(listener: Listener, event: WorkflowEvent) -> None:
+    try:
+        answer = listener.on_event(event)
+        if inspect.isawaitable(answer):
+            _wait(answer)
+    except Exception:  # a listener must never disturb the run
+        logger.exception("The listener %r failed on %s.", listener, event.name)
+
+
+def _wait(answer: Any) -> None:
+    """Run an ``async`` listener to its end, from a thread with or without a running loop."""
+
+    async def finish() -> None:
+        await answer
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        async_to_sync(finish)()
+        return
+    asyncio.ensure_future(answer)
+
+
+def read_log(instance_id: Any, *, after: int = 0, limit: int = 500) -> Iterator[WorkflowEvent]:
+    """The history of an instance behind a sequence number: the cursor that misses nothing."""
+    lines = list(WorkflowEvent.objects.of(instance_id).after(after)[:limit])
+    sensitive = definition_for(lines[0].definition_id).sensitive if lines else ()
+    for line in lines:
+        yield masked(line, sensitive)

@@ -1,0 +1,61 @@
+"""The only agenda."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from django_workflows.states import InstanceStatus, TimerStatus
+
+from .fields import new_id
+from .instances import StepExecution, WorkflowInstance
+
+
+class TimerQuerySet(models.QuerySet["Timer"]):
+    def due(self, *, now: datetime) -> TimerQuerySet:
+        """Open timers whose moment has come, of instances that are not paused, in order."""
+        waiting = self.filter(status=TimerStatus.OPEN, due_at__lte=now)
+        return waiting.exclude(instance__status=InstanceStatus.PAUSED).order_by("due_at", "id")
+
+
+class Timer(models.Model):
+    """Something that happens to a step execution at a moment: ``due``, ``remind:0``, ``sleep``, ``retry``."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    tenant = models.CharField(max_length=64, blank=True, default="")
+    instance = models.ForeignKey(WorkflowInstance, on_delete=models.CASCADE, related_name="timers")
+    execution = models.ForeignKey(StepExecution, on_delete=models.CASCADE, related_name="timers")
+    step = models.CharField(max_length=63)
+    occurrence = models.PositiveIntegerField(default=1)
+    name = models.CharField(max_length=40)
+    due_at = models.DateTimeField()
+    status = models.CharField(max_length=10, choices=TimerStatus.choices, default=TimerStatus.OPEN)
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    objects = TimerQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("timer")
+        verbose_name_plural = _("timers")
+        ordering = ("due_at", "id")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("execution", "name"),
+                condition=Q(status=TimerStatus.OPEN),
+                name="wf_timer_one_open_per_name",
+            ),
+            models.CheckConstraint(condition=Q(status__in=TimerStatus.values), name="wf_timer_known_status"),
+        )
+        indexes = (
+            models.Index(fields=("due_at", "id"), name="wf_timer_agenda", condition=Q(status=TimerStatus.OPEN)),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.key}"
+
+    @property
+    def key(self) -> str:
+        return f"{self.step}#{self.occurrence}"

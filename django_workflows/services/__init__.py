@@ -1,0 +1,31 @@
+"""The verbs: ``verb(noun, *, by=actor)``. Every write of every face goes through one of these.
+
+Each checks authority, takes the instance lock, decides, records rows and events in one transaction,
+and announces after the commit. ``by`` is a user, or ``SYSTEM``; it is never left out.
+"""
+
+from django_workflows.core.commands import SYSTEM
+
+from .definitions import mirror, publish, reactivate, retire
+from .human_tasks import claim, comment, decide, reassign, release
+from .instances import cancel, fail, pause, resume, retry_step, skip_step, start
+
+__all__ = [
+    "SYSTEM",
+    "cancel",
+    "claim",
+    "comment",
+    "decide",
+    "fail",
+    "mirror",
+    "pause",
+    "publish",
+    "reactivate",
+    "reassign",
+    "release",
+    "resume",
+    "retire",
+    "retry_step",
+    "skip_step",
+    "start",
+]

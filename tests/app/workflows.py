@@ -1,0 +1,1 @@
+"""Workflows of the test project, found when the app starts."""
