@@ -72,7 +72,9 @@ def _broken_paths() -> Iterator[CheckMessage]:
                 import_string(path)
         except (ImportError, AttributeError, TypeError) as error:
             yield Error(
-                f"WORKFLOWS_{name} cannot be imported: {error}", hint="Name it by its dotted path.", id="workflows.E004"
+                f"WORKFLOWS_{name} cannot be imported: {error}",
+                hint="Name it by its dotted path.",
+                id="workflows.E004",
             )
 
 
@@ -151,7 +153,9 @@ def _queue_problems(queue: dict[str, Any]) -> Iterator[CheckMessage]:
             )
     if not queue.get("ack_failures"):
         yield Warning(
-            "Q_CLUSTER repeats failed jobs for ever.", hint='Set Q_CLUSTER["ack_failures"] to True.', id="workflows.W005"
+            "Q_CLUSTER repeats failed jobs for ever.",
+            hint='Set Q_CLUSTER["ack_failures"] to True.',
+            id="workflows.W005",
         )
 
 
@@ -162,7 +166,9 @@ def check_drift(app_configs: Any, databases: Sequence[str] | None = None, **kwar
     try:
         rows = {
             (row.name, row.version): row
-            for row in WorkflowDefinition.objects.using(alias()).filter(tenant="").exclude(status=DefinitionStatus.DRAFT)
+            for row in WorkflowDefinition.objects.using(alias())
+            .filter(tenant="")
+            .exclude(status=DefinitionStatus.DRAFT)
         }
     except DatabaseError:
         return []  # not migrated yet

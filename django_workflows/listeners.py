@@ -51,6 +51,8 @@ class CallbackListener(Listener):
 
 
 _listeners: list[Listener] = []
+#: Tasks of asynchronous listeners, kept so that they are not collected while they run.
+_under_way: set[asyncio.Task[None]] = set()
 
 
 def start_listening(listener: Listener | Callable[[WorkflowEvent], Any], instance_id: UUID | None = None) -> Listener:
@@ -123,11 +125,13 @@ def _wait(answer: Any) -> None:
         await answer
 
     try:
-        asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
     except RuntimeError:
         async_to_sync(finish)()
         return
-    asyncio.ensure_future(answer)
+    task = loop.create_task(finish())
+    _under_way.add(task)
+    task.add_done_callback(_under_way.discard)
 
 
 def read_log(instance_id: Any, *, after: int = 0, limit: int = 500) -> Iterator[WorkflowEvent]:

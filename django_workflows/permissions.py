@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, Q, QuerySet
 from django.utils.module_loading import import_string
 from guardian.core import ObjectPermissionChecker
 from guardian.shortcuts import get_objects_for_user
@@ -20,6 +20,7 @@ from django_workflows.models import Decision, HumanTask, TaskCandidate, Workflow
 from django_workflows.models.definitions import DefinitionQuerySet
 from django_workflows.models.human_tasks import CANDIDATE, EXCLUDED, HumanTaskQuerySet
 from django_workflows.models.instances import InstanceQuerySet
+from django_workflows.models.keys import user_key
 from django_workflows.states import DefinitionStatus
 
 START = "start_workflowdefinition"
@@ -70,7 +71,9 @@ class PermissionPolicy:
         ):
             return everything
         open_to_all = Q(status=DefinitionStatus.PUBLISHED) & ~Q(content__start="granted")
-        return everything.filter(open_to_all | Q(pk__in=self._granted(user, (START, VIEW_INSTANCES, ADMINISTER, PUBLISH))))
+        return everything.filter(
+            open_to_all | Q(pk__in=self._granted(user, (START, VIEW_INSTANCES, ADMINISTER, PUBLISH)))
+        )
 
     def instances(self, user: Any) -> InstanceQuerySet:
         """Those the user started, takes part in, or may see by a right on the definition."""
@@ -105,7 +108,7 @@ class PermissionPolicy:
         rights = (VIEW_INSTANCES, ADMINISTER, "view_workflowinstance")
         return bool(user.is_superuser or any(user.has_perm(f"django_workflows.{right}") for right in rights))
 
-    def _granted(self, user: Any, rights: tuple[str, ...]) -> QuerySet[WorkflowDefinition]:
+    def _granted(self, user: Any, rights: tuple[str, ...]) -> QuerySet[Any, Any]:
         return get_objects_for_user(
             user,
             [f"django_workflows.{right}" for right in rights],
@@ -121,9 +124,7 @@ class PermissionPolicy:
         by_user = candidate.filter(user=user).values("task")
         by_group = candidate.filter(group__in=user.groups.all()).values("task")
         decided = Decision.objects.filter(actor=user).values("task")
-        return HumanTask.objects.filter(
-            Q(pk__in=by_user) | Q(pk__in=by_group) | Q(pk__in=decided) | Q(assignee=user)
-        )
+        return HumanTask.objects.filter(Q(pk__in=by_user) | Q(pk__in=by_group) | Q(pk__in=decided) | Q(assignee=user))
 
 
 def policy() -> PermissionPolicy:
@@ -132,9 +133,12 @@ def policy() -> PermissionPolicy:
     return made
 
 
-def is_candidate(actor: Actor) -> Exists:
-    """For a query of tasks: whether the actor is a candidate, in person or by a group, and not excluded."""
-    rows = TaskCandidate.objects.filter(task=OuterRef("pk"))
-    groups = get_user_model()._default_manager.filter(pk=actor.id).values("groups")
-    found = rows.filter(kind=CANDIDATE).filter(Q(user=actor.id) | Q(group__in=groups))
-    return Exists(found) & ~Exists(rows.filter(kind=EXCLUDED, user=actor.id))  # type: ignore[return-value]
+def is_candidate(actor: Actor, task: Any) -> Q:
+    """For a query: whether the actor is a candidate of the task, in person or by a group, and not excluded.
+
+    ``task`` is the task's key, or an ``OuterRef`` to it.
+    """
+    rows, user = TaskCandidate.objects.filter(task=task), user_key(actor)
+    groups = get_user_model()._default_manager.filter(pk=user).values("groups")
+    found = rows.filter(kind=CANDIDATE).filter(Q(user=user) | Q(group__in=groups))
+    return Q(Exists(found)) & ~Q(Exists(rows.filter(kind=EXCLUDED, user=user)))

@@ -13,7 +13,9 @@ from django_workflows.services import mirror
 
 def connect() -> None:
     post_migrate.connect(
-        mirror_definitions, sender=apps.get_app_config("django_workflows"), dispatch_uid="django_workflows.mirror"
+        mirror_definitions,
+        sender=apps.get_app_config("django_workflows"),
+        dispatch_uid="django_workflows.mirror",
     )
 
 

@@ -54,7 +54,8 @@ def register_function(function: Callable[..., Any], name: str) -> None:
         holder = _functions.get(name)
         if holder is not None and not _same(holder, function):
             raise DefinitionConflict(
-                f"The function name {name!r} is taken by {holder.__module__}.{holder.__qualname__}.", name=name
+                f"The function name {name!r} is taken by {holder.__module__}.{holder.__qualname__}.",
+                name=name,
             )
         _functions[name] = function
         _names[function] = name

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeVar
 
 from django.db.models import TextChoices
 from django.utils.translation import gettext_lazy as _
+
+Status = TypeVar("Status", bound=TextChoices)
 
 
 class DefinitionStatus(TextChoices):
@@ -161,6 +163,6 @@ TASK_MOVES: Final[Mapping[tuple[TaskStatus, str], TaskStatus]] = {
 }
 
 
-def allowed_verbs(moves: Mapping[tuple[TextChoices, str], TextChoices], status: str) -> tuple[str, ...]:
+def allowed_verbs(moves: Mapping[tuple[Status, str], Status], status: str) -> tuple[str, ...]:
     """The verbs that ``moves`` allows in ``status``, sorted, for messages and front ends."""
     return tuple(sorted(verb for (at, verb) in moves if at == status))

@@ -18,6 +18,8 @@ from django.db import connections
 from tests.postgres import temp_postgres
 from tests.settings import SQLITE, database
 
+pytest_plugins = ["tests.fixtures"]
+
 TESTS = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

@@ -14,14 +14,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Union
+from itertools import pairwise
+from typing import Any, ClassVar, TypeAlias, Union
 
 from .definition import Definition, Edge, Step
 from .human_tasks import Quorum
 from .retry import Retry
 from .steps import STEP_TYPES, Assignment
 
-Target = Union["StepDraft", "Flow"]
+Target: TypeAlias = Union["StepDraft", "Flow"]
 
 #: Class attributes that become fields of the definition.
 HEAD = tuple(item.name for item in fields(Definition) if item.name not in ("steps", "edges", "initial"))
@@ -31,7 +32,7 @@ HEAD = tuple(item.name for item in fields(Definition) if item.name not in ("step
 class StepDraft:
     """A step while the class body is being read; it learns its name from the attribute it is bound to."""
 
-    type: str
+    kind: str
     options: dict[str, Any]
     name: str = ""
 
@@ -63,15 +64,15 @@ class StepDraft:
 
     def build(self, name_of: Callable[[Any], str]) -> Step:
         """The frozen step; ``name_of`` gives the registered name of a function."""
-        kind = STEP_TYPES[self.type]
+        step_class = STEP_TYPES[self.kind]
         options = {
-            key: name_of(value) if key in kind.functions and callable(value) else value
+            key: name_of(value) if key in step_class.functions and callable(value) else value
             for key, value in self.options.items()
         }
         assign = options.get("assign")
         if isinstance(assign, Assignment) and callable(assign.function):
             options["assign"] = _with_function_name(assign, name_of)
-        return kind(name=self.name, **options)
+        return step_class(name=self.name, **options)
 
 
 def _with_function_name(assign: Assignment, name_of: Callable[[Any], str]) -> Assignment:
@@ -104,7 +105,7 @@ class Flow:
     def __rshift__(self, target: Target | Sequence[Target]) -> Flow:
         """Lead every open end to the target; a list of targets means each of them."""
         edges, ends = list(self.edges), []
-        for one in target if isinstance(target, (list, tuple)) else [target]:
+        for one in [target] if isinstance(target, (StepDraft, Flow)) else target:
             flow = _as_flow(one)
             edges += [(end, head) for end in self.open for head in flow.heads]
             edges += flow.edges
@@ -140,7 +141,7 @@ class Workflow:
 
 
 #: Called with every concrete workflow class as it is defined; the registry listens.
-ON_DEFINED: list[Callable[[type[Workflow]], None]] = []
+ON_DEFINED: list[Callable[[type[Workflow]], object]] = []
 
 
 def drafts(workflow: type[Workflow]) -> dict[str, StepDraft]:
@@ -148,6 +149,8 @@ def drafts(workflow: type[Workflow]) -> dict[str, StepDraft]:
     found: dict[str, StepDraft] = {}
     for base in reversed(workflow.__mro__):
         for name, value in vars(base).items():
+            if name in HEAD and isinstance(value, StepDraft):
+                raise TypeError(f"{workflow.__name__}.{name} says what the workflow is; call the step otherwise.")
             if isinstance(value, StepDraft) and name != "initial":
                 found[name] = value
     return found
@@ -159,31 +162,30 @@ def compile_workflow(workflow: type[Workflow], name_of: Callable[[Any], str]) ->
     Raises ``TypeError`` for a body that cannot be read; what is merely wrong is left to validation.
     """
     written = drafts(workflow)
-    edges = _edges(workflow, written)
-    for exit_, head in edges:
-        for draft in (exit_.step, head):
+    arrows = _edges(workflow, written)
+    for exit_, target in arrows:
+        for draft in (exit_.step, target):
             if written.get(draft.name) is not draft:
                 raise TypeError(f"{workflow.__name__}.flow uses a step that is no attribute of the class.")
-    head = {name: _head_value(workflow, name) for name in HEAD if hasattr(workflow, name)}
+    head: dict[str, Any] = {name: _head_value(workflow, name) for name in HEAD if hasattr(workflow, name)}
+    head["name"] = workflow_name(workflow)
+    head["description"] = head.get("description") or inspect.cleandoc(workflow.__dict__.get("__doc__") or "")
     return Definition(
-        **{
-            **head,
-            "name": workflow_name(workflow),
-            "description": head.get("description") or inspect.cleandoc(workflow.__dict__.get("__doc__") or ""),
-            "steps": tuple(draft.build(name_of) for draft in written.values()),
-            "edges": tuple(
-                Edge(
-                    source=exit_.step.name,
-                    target=head.name,
-                    outcome=exit_.outcome,
-                    condition=exit_.condition,
-                    otherwise=exit_.otherwise,
-                    label=exit_.label,
-                )
-                for exit_, head in edges
-            ),
-            "initial": _initial(workflow, written, edges),
-        }
+        **head,
+        steps=tuple(draft.build(name_of) for draft in written.values()),
+        edges=tuple(_edge(exit_, target) for exit_, target in arrows),
+        initial=_initial(workflow, written, arrows),
+    )
+
+
+def _edge(exit_: Exit, target: StepDraft) -> Edge:
+    return Edge(
+        source=exit_.step.name,
+        target=target.name,
+        outcome=exit_.outcome,
+        condition=exit_.condition,
+        otherwise=exit_.otherwise,
+        label=exit_.label,
     )
 
 
@@ -205,7 +207,7 @@ def workflow_name(workflow: type[Workflow]) -> str:
 def _edges(workflow: type[Workflow], written: Mapping[str, StepDraft]) -> list[tuple[Exit, StepDraft]]:
     if not workflow.flow:
         steps = list(written.values())
-        return [(Exit(before), after) for before, after in zip(steps, steps[1:], strict=False)]
+        return [(Exit(before), after) for before, after in pairwise(steps)]
     edges: dict[tuple[Any, ...], tuple[Exit, StepDraft]] = {}
     for piece in workflow.flow:
         for exit_, target in _as_flow(piece).edges:
@@ -241,7 +243,9 @@ def step(type: str, /, **options: Any) -> StepDraft:
 
 def _frozen(key: str, value: Any) -> Any:
     """Lists become tuples where the field is a tuple; a lone name counts as a list of one."""
-    if isinstance(value, list) or (isinstance(value, str) and key in ("exclude", "remind", "merge", "comment_required")):
+    if isinstance(value, list) or (
+        isinstance(value, str) and key in ("exclude", "remind", "merge", "comment_required")
+    ):
         return (value,) if isinstance(value, str) else tuple(value)
     return value
 
@@ -332,7 +336,7 @@ def manager_of(whom: str = "initiator") -> Assignment:
     return Assignment(function="manager_of", arguments={"whom": whom})
 
 
-AssignLike = Union[Assignment, Callable[..., Any], Iterable[Assignment]]
+AssignLike: TypeAlias = Assignment | Callable[..., Any] | Iterable[Assignment]
 
 
 def as_assignment(value: AssignLike) -> Assignment:
@@ -341,7 +345,7 @@ def as_assignment(value: AssignLike) -> Assignment:
         return value
     if callable(value):
         return function(value)
-    if isinstance(value, str):
+    if not isinstance(value, (list, tuple)):
         raise TypeError(f'assign={value!r} does not say who that is; write user("{value}") or group("{value}").')
     total = Assignment()
     for part in value:

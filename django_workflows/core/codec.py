@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import cache
+from itertools import pairwise
 from types import NoneType, UnionType
-from typing import Any, ClassVar, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -133,7 +134,7 @@ def _encode(value: Any) -> Any:
 
 
 @cache
-def _hints(kind: type) -> Mapping[str, Any]:
+def _hints(kind: Any) -> Mapping[str, Any]:
     names = {"Run": Any, "Token": Any, "Definition": Any, "Problem": Any, "AnswerFunction": Any}
     return get_type_hints(kind, localns=names)
 
@@ -191,7 +192,7 @@ class _Reader:
 
     def _edges(self, document: dict[str, Any], steps: list[Step]) -> list[Edge]:
         if "edges" not in document:
-            pairs = zip(steps, steps[1:], strict=False)
+            pairs = pairwise(steps)
             return [Edge(source=before.name, target=after.name) for before, after in pairs]
         found = document.pop("edges")
         if not isinstance(found, list):
@@ -200,9 +201,11 @@ class _Reader:
         edges = [self._value(Edge, item, f"edges[{number}]") for number, item in enumerate(found)]
         return [edge for edge in edges if isinstance(edge, Edge)]
 
-    def _object(self, kind: type[T], item: Mapping[str, Any], place: str, known: frozenset[str] = frozenset()) -> T | None:
+    def _object(
+        self, kind: type[T], item: Mapping[str, Any], place: str, known: frozenset[str] = frozenset()
+    ) -> T | None:
         """Build a dataclass; every unknown, missing or ill-typed field is a problem."""
-        hints, before = _hints(kind), len(self.problems)
+        hints, before = _hints(cast("Hashable", kind)), len(self.problems)
         wanted = {field.name: field for field in fields(kind) if field.name not in known}  # type: ignore[arg-type]
         for key in item:
             if key not in wanted:
@@ -313,14 +316,14 @@ def _parse(source: str) -> tuple[Any, Marks]:
 class _Loader(yaml.SafeLoader):
     """YAML without aliases (which can grow without bound), dates (JSON has none) and double keys."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+    yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
         for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            event = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(None, None, "aliases are not allowed", event.start_mark)
         return super().compose_node(parent, index)
 
@@ -361,8 +364,11 @@ def _named(node: yaml.Node, otherwise: str) -> str:
 
 
 def locate(problems: Iterable[Problem], marks: Marks) -> tuple[Problem, ...]:
-    """The problems with the line and column of their place, or of the nearest place around it; in reading order."""
-    placed = [replace(problem, **dict(zip(("line", "column"), _position(problem.place, marks), strict=True))) for problem in problems]
+    """The problems in reading order, with the line and column of their place, or of what is around it."""
+    placed = []
+    for problem in problems:
+        line, column = _position(problem.place, marks)
+        placed.append(replace(problem, line=line, column=column))
     return tuple(sorted(placed, key=lambda problem: (problem.line, problem.column)))
 
 

@@ -76,7 +76,11 @@ def evaluate(quorum: Quorum, outcomes: Sequence[str], counts: Mapping[str, int],
     if given > yes and (quorum.kind == "all" or yes + silent < needed):
         others = [outcome for outcome in outcomes[1:] if counts.get(outcome)]
         winner = max(others, key=lambda outcome: counts[outcome])
-        return Verdict(outcome=winner, reason=f"{positive} is out of reach: {yes} given, {silent} open, {needed} needed")
+        return Verdict(
+            outcome=winner, reason=f"{positive} is out of reach: {yes} given, {silent} open, {needed} needed"
+        )
     spare = yes + silent - needed
     more = f"{needed - yes} more needed"
-    return Verdict(reason=f"{more}, {spare + 1} contrary answer(s) would fail it" if spare >= 0 else f"{more}, {silent} open")
+    return Verdict(
+        reason=f"{more}, {spare + 1} contrary answer(s) would fail it" if spare >= 0 else f"{more}, {silent} open"
+    )

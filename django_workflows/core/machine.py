@@ -32,7 +32,10 @@ def decide(definition: Definition, snapshot: Snapshot, command: c.Command, *, no
     _HANDLERS[type(command)](run, command)
     run.settle()
     return Transition(
-        snapshot=run.snapshot, events=tuple(run.events), effects=tuple(run.effects), questions=tuple(run.questions)
+        snapshot=run.snapshot,
+        events=tuple(run.events),
+        effects=tuple(run.effects),
+        questions=tuple(run.questions),
     )
 
 

@@ -226,7 +226,11 @@ def _data_changes(snapshot: Snapshot, event: Event) -> Changes:
 
 def _step_failed(snapshot: Snapshot, event: Event) -> Changes:
     if event.payload.get("leaves"):
-        result = {"outcome": "failed", "error": event.payload["error"], "error_type": event.payload["error_type"]}
+        result = {
+            "outcome": "failed",
+            "error": event.payload["error"],
+            "error_type": event.payload["error_type"],
+        }
         return {
             "tokens": _without_token(snapshot, event),
             "steps": {**snapshot.steps, event.step: result},
@@ -330,10 +334,14 @@ _EVOLVE: Final[Mapping[EventName, Callable[[Snapshot, Event], Changes]]] = {
     EventName.STEP_CANCELED: _step_canceled,
     EventName.HUMAN_TASK_CREATED: _task_created,
     EventName.HUMAN_TASK_ASSIGNED: _task(
-        holder=lambda e, t: e.payload["assignee"]["id"], holder_name=lambda e, t: e.payload["assignee"]["name"]
+        holder=lambda e, t: e.payload["assignee"]["id"],
+        holder_name=lambda e, t: e.payload["assignee"]["name"],
     ),
     EventName.HUMAN_TASK_CLAIMED: _task(
-        status=TaskStatus.CLAIMED, claimed=True, holder=lambda e, t: e.by.id, holder_name=lambda e, t: e.by.name
+        status=TaskStatus.CLAIMED,
+        claimed=True,
+        holder=lambda e, t: e.by.id,
+        holder_name=lambda e, t: e.by.name,
     ),
     EventName.HUMAN_TASK_RELEASED: _task(status=TaskStatus.OPEN, claimed=False, holder="", holder_name=""),
     EventName.HUMAN_TASK_REASSIGNED: _task(

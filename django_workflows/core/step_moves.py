@@ -143,12 +143,19 @@ def retry_step(run: Run, command: c.RetryStep) -> None:
     token = run.token(command.key)
     if token.status != StepStatus.FAILED:
         raise TransitionNotAllowed(
-            f"{command.key} is {token.status}; only a failed step can be retried.", status=token.status, key=token.key
+            f"{command.key} is {token.status}; only a failed step can be retried.",
+            status=token.status,
+            key=token.key,
         )
     run.resolve_incidents(token, "retried")
     extra = {"changes": dict(command.changes)} if command.changes else {}
     run.emit(
-        EventName.STEP_RETRYING, token, attempt=token.attempt + 1, resume_at=None, reason="retried by hand", **extra
+        EventName.STEP_RETRYING,
+        token,
+        attempt=token.attempt + 1,
+        resume_at=None,
+        reason="retried by hand",
+        **extra,
     )
     step, token = run.step_of(token), run.token(token.key)
     if isinstance(step, JoinStep):
@@ -193,7 +200,9 @@ def fire_timer(run: Run, command: c.FireTimer) -> None:
     token = run.snapshot.tokens.get(command.key)
     if token is None or command.timer not in token.timers or run.snapshot.status == InstanceStatus.PAUSED:
         raise TransitionNotAllowed(
-            f"The timer {command.timer} of {command.key} is not running.", status=run.snapshot.status, key=command.key
+            f"The timer {command.timer} of {command.key} is not running.",
+            status=run.snapshot.status,
+            key=command.key,
         )
     due_at = command.due_at.isoformat()
     late = max(0.0, (run.now - command.due_at).total_seconds())

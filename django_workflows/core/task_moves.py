@@ -28,7 +28,9 @@ def decide(run: Run, command: c.Decide) -> None:
     step = run.definition.by_name.get(command.key.rpartition("#")[0])
     if token is None or not isinstance(step, HumanStep):
         raise AlreadyDecided(
-            f"The task {command.key} is closed; it cannot be decided any more.", status="closed", key=command.key
+            f"The task {command.key} is closed; it cannot be decided any more.",
+            status="closed",
+            key=command.key,
         )
     step.decide(run, token, command)
 

@@ -160,10 +160,14 @@ def _edge_problems(definition: Definition) -> Iterator[Problem]:
         if step.chooses:
             if edge.outcome:
                 yield Problem(
-                    code="outcome_on_gateway", place=place, message=f"{step.name!r} chooses by conditions, not outcomes"
+                    code="outcome_on_gateway",
+                    place=place,
+                    message=f"{step.name!r} chooses by conditions, not outcomes",
                 )
             continue
-        yield from _ordinary_edge_problems(step, edge.outcome, place, conditional=bool(edge.condition or edge.otherwise))
+        yield from _ordinary_edge_problems(
+            step, edge.outcome, place, conditional=bool(edge.condition or edge.otherwise)
+        )
         if (edge.source, edge.outcome) in taken:
             which = f"for {edge.outcome!r}" if edge.outcome else "without an outcome"
             yield Problem(
@@ -229,7 +233,9 @@ def _trapped(definition: Definition, reachable: frozenset[str], ends: list[str])
     for step in definition.steps:
         if step.name in reachable and step.name not in good:
             yield Problem(
-                code="endless_loop", place=f"steps.{step.name}", message=f"from {step.name!r} no end can be reached"
+                code="endless_loop",
+                place=f"steps.{step.name}",
+                message=f"from {step.name!r} no end can be reached",
             )
 
 

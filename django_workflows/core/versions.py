@@ -24,7 +24,9 @@ def version_key(text: str) -> str:
         raise InvalidValue(f"{text!r} is no version (for example 1, 1.2 or 2.0rc1)", path="version") from error
     numbers = version.release
     if len(numbers) > _SEGMENTS or max(numbers) >= 10**_DIGITS or version.epoch > 9 or version.local:
-        raise InvalidValue(f"{text!r} is too long for a version: at most five numbers below 100,000,000", path="version")
+        raise InvalidValue(
+            f"{text!r} is too long for a version: at most five numbers below 100,000,000", path="version"
+        )
     release = "".join(f"{number:0{_DIGITS}d}" for number in (*numbers, *[0] * (_SEGMENTS - len(numbers))))
     return f"{version.epoch}{release}{_stage(version)}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -14,6 +14,7 @@ from django.utils.module_loading import import_string
 from django_workflows.conf import settings
 from django_workflows.core import expressions
 from django_workflows.core.commands import AnswerAssignment, Person
+from django_workflows.core.events import Event, EventName
 from django_workflows.core.snapshot import Snapshot, Token, scope_of
 from django_workflows.core.steps import HumanStep
 from django_workflows.exceptions import ExpressionError
@@ -54,10 +55,12 @@ class _Wanted:
             self.notes[source] = f"{type(found).__name__} names nobody"
 
 
-def resolve(row: WorkflowInstance, step: HumanStep, snapshot: Snapshot, token: Token) -> AnswerAssignment:
+def resolve(
+    row: WorkflowInstance, step: HumanStep, snapshot: Snapshot, token: Token, events: Sequence[Event]
+) -> AnswerAssignment:
     """The candidates of a human task; the fallback group stands in where the rule names nobody."""
     wanted = _apply_rule(row, step, snapshot, token)
-    excluded = _excluded(row, step, snapshot)
+    excluded = _excluded(row, step, events)
     users, groups, electorate = _look_up(wanted.users, wanted.groups, excluded)
     resolution: dict[str, Any] = {
         "rule": _rule_text(step),
@@ -105,12 +108,12 @@ def _apply_rule(row: WorkflowInstance, step: HumanStep, snapshot: Snapshot, toke
                 wanted.add(function_named(rule.function)(context, **rule.arguments), "function")
     except ExpressionError as error:
         wanted.notes["error"] = error.message
-    except Exception as error:  # user code: a rule that fails names nobody, and the incident says why
+    except Exception as error:  # noqa: BLE001 - user code: a rule that fails names nobody, and the incident says why
         wanted.notes["error"] = f"{type(error).__name__}: {describe(error)}"
     return wanted
 
 
-def _excluded(row: WorkflowInstance, step: HumanStep, snapshot: Snapshot) -> list[Person]:
+def _excluded(row: WorkflowInstance, step: HumanStep, events: Sequence[Event]) -> list[Person]:
     """Who may not decide although a candidate: the initiator, or the deciders of other steps."""
     people: dict[str, Person] = {}
     if "initiator" in step.exclude and row.initiator_id is not None:
@@ -119,8 +122,11 @@ def _excluded(row: WorkflowInstance, step: HumanStep, snapshot: Snapshot) -> lis
     steps = [name for name in step.exclude if name != "initiator"]
     if steps:
         decided = Decision.objects.filter(task__instance=row.pk, task__step__in=steps, actor__isnull=False)
-        for key, name in decided.values_list("actor_id", "actor_name"):
-            people[str(key)] = Person(id=str(key), name=name)
+        for actor_id, name in decided.values_list("actor_id", "actor_name"):
+            people[str(actor_id)] = Person(id=str(actor_id), name=name)
+    for event in events:
+        if event.name == EventName.HUMAN_TASK_DECIDED and event.step in steps and event.by.id:
+            people[event.by.id] = Person(id=event.by.id, name=event.by.name)
     return list(people.values())
 
 

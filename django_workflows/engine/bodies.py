@@ -26,7 +26,11 @@ from .context import Report, StepContext, describe, traceback_text
 
 
 def call_body(
-    row: WorkflowInstance, definition: Definition, snapshot: Snapshot, token: Token, report: Report | None = None
+    row: WorkflowInstance,
+    definition: Definition,
+    snapshot: Snapshot,
+    token: Token,
+    report: Report | None = None,
 ) -> CompleteStep:
     """Run the body to its end; ``on_success`` is not called here. Raises what the body raises.
 

@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +21,6 @@ Report = Callable[[dict[str, Any]], None]
 
 def no_report(report: dict[str, Any]) -> None:
     """Guards and assignment rules have no progress to report."""
-
 
 
 class StepContext:
@@ -46,6 +44,7 @@ class StepContext:
         self.data: dict[str, Any] = decode(deepcopy(dict(snapshot.data)))
         self._before = dict(snapshot.data)
         self._steps = snapshot.steps
+        self._row = row
         self._report = report
         self.chosen: str = ""
 
@@ -87,10 +86,10 @@ class StepContext:
         """Every step execution so far, in order (one query)."""
         return list(StepExecution.objects.filter(instance=self.instance_id).order_by("index"))
 
-    @cached_property
+    @property
     def instance(self) -> WorkflowInstance:
-        """The row, read when it is asked for."""
-        return WorkflowInstance.objects.get(pk=self.instance_id)
+        """The row as it was when the step was taken up; change ``data``, not the row."""
+        return self._row
 
     @property
     def subject(self) -> Any:
@@ -139,7 +138,7 @@ def describe(error: BaseException) -> str:
     """The error's text, even if its ``__str__`` raises; without NUL and lone surrogates."""
     try:
         text = str(error)
-    except Exception:  # user code: anything may be raised while an error is put into words
+    except Exception:  # noqa: BLE001 - user code: anything may be raised while an error is put into words
         text = f"(an error whose text cannot be read: {type(error).__name__})"
     return clean(text)[:4000]
 
@@ -148,7 +147,7 @@ def traceback_text(error: BaseException) -> str:
     """The last 8,000 characters of the traceback."""
     try:
         return clean("".join(traceback.format_exception(error)))[-8000:]
-    except Exception:  # an error whose parts cannot be formatted
+    except Exception:  # noqa: BLE001 - an error whose parts cannot be formatted
         return ""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
 
@@ -9,7 +11,15 @@ from django.db import transaction
 
 from django_workflows.core import commands as c
 from django_workflows.core.definition import Definition
-from django_workflows.core.effects import CallFunction, Effect, EnqueueStep, Question, ResolveAssignment, RunInline
+from django_workflows.core.effects import (
+    CallFunction,
+    Effect,
+    EnqueueStep,
+    Question,
+    ResolveAssignment,
+    RunInline,
+)
+from django_workflows.core.events import Event
 from django_workflows.core.snapshot import Snapshot
 from django_workflows.core.steps import HumanStep
 from django_workflows.core.values import encode
@@ -17,49 +27,54 @@ from django_workflows.models import WorkflowInstance
 from django_workflows.registry import function_named
 
 from .assignment import resolve
-from .bodies import call_body
+from .bodies import call_body, succeeded
 from .context import StepContext, describe
 from .executors import Job, executor
 from .locking import alias
 
 
-def answer(question: Question, row: WorkflowInstance, definition: Definition, snapshot: Snapshot) -> c.Command:
-    """The command that answers a question, found within the transaction that is open."""
-    return _answer(question, row, definition, snapshot)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """Where a transition stands when a question is asked; ``events`` are those not yet recorded."""
+
+    row: WorkflowInstance
+    definition: Definition
+    snapshot: Snapshot
+    events: Sequence[Event]
 
 
 @singledispatch
-def _answer(question: Question, row: WorkflowInstance, definition: Definition, snapshot: Snapshot) -> c.Command:
+def answer(question: Question, moment: Moment) -> c.Command:
+    """The command that answers a question, found within the transaction that is open."""
     raise TypeError(f"No answer is known to {question!r}.")
 
 
-@_answer.register
-def _run_inline(question: RunInline, row: WorkflowInstance, definition: Definition, snapshot: Snapshot) -> c.Command:
-    return call_body(row, definition, snapshot, snapshot.tokens[question.key])
+@answer.register
+def _run_inline(question: RunInline, moment: Moment) -> c.Command:
+    token = moment.snapshot.tokens[question.key]
+    done = call_body(moment.row, moment.definition, moment.snapshot, token)
+    succeeded(moment.row, moment.definition, moment.snapshot, token, done)
+    return done
 
 
-@_answer.register
-def _resolve_assignment(
-    question: ResolveAssignment, row: WorkflowInstance, definition: Definition, snapshot: Snapshot
-) -> c.Command:
-    token = snapshot.tokens[question.key]
-    step = definition.step(token.step)
+@answer.register
+def _resolve_assignment(question: ResolveAssignment, moment: Moment) -> c.Command:
+    token = moment.snapshot.tokens[question.key]
+    step = moment.definition.step(token.step)
     if not isinstance(step, HumanStep):
         raise TypeError(f"{token.key} is no human step.")
-    return resolve(row, step, snapshot, token)
+    return resolve(moment.row, step, moment.snapshot, token, moment.events)
 
 
-@_answer.register
-def _call_function(
-    question: CallFunction, row: WorkflowInstance, definition: Definition, snapshot: Snapshot
-) -> c.Command:
+@answer.register
+def _call_function(question: CallFunction, moment: Moment) -> c.Command:
     """Guards and the like are part of the transition: what they raise becomes an incident."""
-    token = snapshot.tokens[question.key]
-    context = StepContext(row, snapshot, token)
+    token = moment.snapshot.tokens[question.key]
+    context = StepContext(moment.row, moment.snapshot, token)
     try:
         with transaction.atomic(using=alias()):
             value = encode(function_named(question.function)(context))
-    except Exception as error:  # user code: whatever it raises is a matter for a person
+    except Exception as error:  # noqa: BLE001 - user code: whatever it raises is a matter for a person
         return c.AnswerFunction(
             key=question.key, purpose=question.purpose, error=describe(error), error_type=type(error).__name__
         )

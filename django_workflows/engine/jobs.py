@@ -82,7 +82,10 @@ def _waiting_token(snapshot: Snapshot, key: str, attempt: int) -> Token:
     live = snapshot.status in (InstanceStatus.RUNNING, InstanceStatus.WAITING)
     if token is None or token.attempt != attempt or token.status != StepStatus.SCHEDULED or not live:
         raise StaleAttempt(
-            f"Attempt {attempt} of {key} does not wait to be run.", status=snapshot.status, key=key, attempt=attempt
+            f"Attempt {attempt} of {key} does not wait to be run.",
+            status=snapshot.status,
+            key=key,
+            attempt=attempt,
         )
     return token
 
@@ -91,7 +94,7 @@ def _transactional(row: WorkflowInstance, definition: Definition, snapshot: Snap
     try:
         done = call_body(row, definition, snapshot, token)
         succeeded(row, definition, snapshot, token, done)
-    except Exception as error:  # user code: its failure is recorded after its writes are rolled back
+    except Exception as error:
         raise _BodyFailed(error) from error
     return done
 
@@ -110,7 +113,7 @@ def _call_outside(row: WorkflowInstance, definition: Definition, snapshot: Snaps
         _complete(row.pk, token, done)
     except (StaleAttempt, NotFound):
         raise
-    except (Exception, SystemExit, GeneratorExit) as error:  # user code may raise anything; the worker lives on
+    except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001 - user code; the worker lives on
         _fail(str(row.pk), token.key, token.attempt, error)
 
 

@@ -12,10 +12,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.contrib.auth import get_user_model
 from django.db.models import F
 
-from django_workflows.core.commands import Actor
 from django_workflows.core.events import Event
 from django_workflows.core.snapshot import Snapshot
 from django_workflows.models import (
@@ -28,8 +26,8 @@ from django_workflows.models import (
     WorkflowEvent,
     WorkflowInstance,
 )
-from django_workflows.models.fields import new_id
 from django_workflows.models.human_tasks import CANDIDATE, EXCLUDED
+from django_workflows.models.keys import user_key
 from django_workflows.states import (
     INSTANCE_ENDED,
     EventName,
@@ -44,7 +42,9 @@ from .loader import state_of
 from .rows import insert, update, upsert
 
 
-def record(row: WorkflowInstance, snapshot: Snapshot, events: Sequence[Event], *, is_new: bool = False) -> list[WorkflowEvent]:
+def record(
+    row: WorkflowInstance, snapshot: Snapshot, events: Sequence[Event], *, is_new: bool = False
+) -> list[WorkflowEvent]:
     """Write everything that the events say, and the instance row; returns the event rows."""
     book = _Book(row)
     for event in events:
@@ -82,17 +82,13 @@ def _apply(row: WorkflowInstance, snapshot: Snapshot, now: datetime, book: _Book
     row.status, row.outcome = str(snapshot.status), snapshot.outcome
     row.data, row.results, row.output = dict(snapshot.data), dict(snapshot.steps), dict(snapshot.output)
     row.sequence, row.updated_at = snapshot.sequence, now
+    row.started_at = snapshot.started_at or now
     row.completed_at = now if snapshot.status in INSTANCE_ENDED else None
     if snapshot.status != InstanceStatus.PAUSED:
         row.paused_at = None
     elif row.paused_at is None:
         row.paused_at = now
     row.state = state_of(snapshot, book.ids)
-
-
-def user_key(actor: Actor) -> Any:
-    """The primary key of the actor's user, in the user model's own type; ``None`` for the system."""
-    return get_user_model()._meta.pk.to_python(actor.id) if actor.id else None
 
 
 class _Book:
@@ -240,7 +236,9 @@ class _Book:
             )
             return
         payload = event.payload
-        facts = {name: payload[name] for name in ("message", "error_type", "diagnostics", "suggested_action", "blocking")}
+        facts = {
+            name: payload[name] for name in ("message", "error_type", "diagnostics", "suggested_action", "blocking")
+        }
         again = rows.update(
             status=IncidentStatus.OPEN, last_at=event.at, count=F("count") + 1, resolved_at=None, **facts
         )
@@ -325,7 +323,9 @@ def _step_canceled(book: _Book, event: Event) -> None:
 
 def _step_progress(book: _Book, event: Event) -> None:
     payload = event.payload
-    fields: dict[str, Any] = {"progress": {"text": payload["text"], "fraction": payload["fraction"], "at": event.at.isoformat()}}
+    fields: dict[str, Any] = {
+        "progress": {"text": payload["text"], "fraction": payload["fraction"], "at": event.at.isoformat()}
+    }
     if payload.get("arrived") is not None:
         fields["status"] = StepStatus.WAITING
     book.change(event, **fields)

@@ -20,8 +20,8 @@ from django_workflows.states import INSTANCE_ENDED, InstanceStatus, StepStatus
 
 from . import clock
 from .executors import Job, executor
-from .locking import alias, locked
 from .loader import snapshot_of
+from .locking import alias, locked
 from .runner import advance
 
 logger = logging.getLogger("django_workflows.recovery")
@@ -56,9 +56,7 @@ def _requeue(execution: StepExecution) -> bool:
         if row is None or token is None or token.status != StepStatus.SCHEDULED:
             return False
         StepExecution.objects.using(alias()).filter(pk=execution.pk).update(scheduled_at=clock.now())
-        executor().enqueue(
-            Job(kind="run_step", instance_id=str(row.pk), key=token.key, attempt=token.attempt)
-        )
+        executor().enqueue(Job(kind="run_step", instance_id=str(row.pk), key=token.key, attempt=token.attempt))
     logger.warning("The message for %s of instance %s was lost; it is queued again.", execution.key, row.pk)
     return True
 
@@ -79,9 +77,7 @@ def _interrupt(execution: StepExecution) -> bool:
             give_up = token.interruptions >= settings.MAX_RECOVERY_ATTEMPTS
             advance(
                 row,
-                InterruptStep(
-                    key=execution.key, attempt=execution.attempt, worker=execution.worker, give_up=give_up
-                ),
+                InterruptStep(key=execution.key, attempt=execution.attempt, worker=execution.worker, give_up=give_up),
             )
     except TransitionNotAllowed:
         return False  # it has reported in the meantime

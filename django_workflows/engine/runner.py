@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from django.db import transaction
 
 from django_workflows.core.commands import Command
 from django_workflows.core.definition import Definition
-from django_workflows.core.effects import Effect
+from django_workflows.core.effects import Effect, Question
 from django_workflows.core.events import Event
 from django_workflows.core.machine import decide
-from django_workflows.core.snapshot import Snapshot, Token
+from django_workflows.core.snapshot import Snapshot
 from django_workflows.listeners import announce
 from django_workflows.models import WorkflowInstance
 
 from . import clock
-from .effects import answer, perform
+from .effects import Moment, answer, perform
 from .loader import definition_for, snapshot_of
 from .locking import alias, lock
 from .recorder import record
-
-#: Given the locked row, its definition, its present and the token: the command that follows.
-Body = Callable[[WorkflowInstance, Definition, Snapshot, Token], Command]
-
 
 def handle(instance_id: Any, command: Command) -> WorkflowInstance:
     """Apply one command to one instance, in one transaction. Returns the row as it is afterwards.
@@ -56,11 +50,16 @@ def _settle(
     now = clock.now()
     events: list[Event] = []
     effects: list[Effect] = []
-    waiting: deque[Callable[[Snapshot], Command]] = deque([lambda _snapshot: command])
-    while waiting:
-        transition = decide(definition, snapshot, waiting.popleft()(snapshot), now=now)
+    questions: deque[Question] = deque()
+    while True:
+        transition = decide(definition, snapshot, command, now=now)
         snapshot = transition.snapshot
         events += transition.events
         effects += transition.effects
-        waiting.extend(partial(answer, question, row, definition) for question in transition.questions)
-    return snapshot, events, effects
+        questions.extend(transition.questions)
+        # what another way has closed in the meantime needs no answer any more
+        questions = deque(question for question in questions if question.key in snapshot.tokens)
+        if not questions:
+            return snapshot, events, effects
+        moment = Moment(row=row, definition=definition, snapshot=snapshot, events=events)
+        command = answer(questions.popleft(), moment)

@@ -39,7 +39,9 @@ def _due(now: datetime, instance_id: Any) -> Iterator[Timer]:
         found = found.filter(instance=instance_id)
     last: Timer | None = None
     while True:
-        rest = found if last is None else found.filter(Q(due_at__gt=last.due_at) | Q(due_at=last.due_at, id__gt=last.id))
+        rest = (
+            found if last is None else found.filter(Q(due_at__gt=last.due_at) | Q(due_at=last.due_at, id__gt=last.id))
+        )
         batch = list(rest[:BATCH])
         yield from batch
         if len(batch) < BATCH:

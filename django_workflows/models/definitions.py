@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_workflows.states import DefinitionStatus
 
-from .fields import new_id
+from .keys import new_id
 
 
 class DefinitionQuerySet(models.QuerySet["WorkflowDefinition"]):
@@ -57,9 +57,7 @@ class WorkflowDefinition(models.Model):
         )
         constraints = (
             models.UniqueConstraint(fields=("tenant", "name", "version"), name="wf_definition_unique_version"),
-            models.CheckConstraint(
-                condition=Q(status__in=DefinitionStatus.values), name="wf_definition_known_status"
-            ),
+            models.CheckConstraint(condition=Q(status__in=DefinitionStatus.values), name="wf_definition_known_status"),
             models.CheckConstraint(
                 condition=Q(status=DefinitionStatus.DRAFT) | Q(published_at__isnull=False),
                 name="wf_definition_published_has_time",

@@ -12,8 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from django_workflows.states import EventName
 
 from .definitions import WorkflowDefinition
-from .fields import new_id
 from .instances import WorkflowInstance
+from .keys import new_id
 
 
 class EventQuerySet(models.QuerySet["WorkflowEvent"]):

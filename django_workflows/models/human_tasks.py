@@ -13,8 +13,8 @@ from django.utils.translation import gettext_lazy as _
 
 from django_workflows.states import TASK_OPEN, TaskStatus
 
-from .fields import new_id
 from .instances import StepExecution, WorkflowInstance
+from .keys import new_id
 
 OPEN = tuple(sorted(TASK_OPEN))
 
@@ -65,7 +65,11 @@ class HumanTask(models.Model):
     electorate = models.PositiveIntegerField(default=0)
     resolution = models.JSONField(default=dict)
     assignee = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="workflow_tasks"
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="workflow_tasks",
     )
     assignee_name = models.CharField(max_length=150, blank=True, default="")
     created_at = models.DateTimeField()
@@ -87,7 +91,8 @@ class HumanTask(models.Model):
         constraints = (
             models.CheckConstraint(condition=Q(status__in=TaskStatus.values), name="wf_human_task_known_status"),
             models.CheckConstraint(
-                condition=~Q(status=TaskStatus.COMPLETED) | ~Q(outcome=""), name="wf_human_task_completed_has_outcome"
+                condition=~Q(status=TaskStatus.COMPLETED) | ~Q(outcome=""),
+                name="wf_human_task_completed_has_outcome",
             ),
             models.CheckConstraint(
                 condition=Q(status__in=OPEN, completed_at__isnull=True)
@@ -99,9 +104,7 @@ class HumanTask(models.Model):
             models.Index(fields=("-created_at", "-id"), name="wf_human_task_newest"),
             models.Index(fields=("instance", "created_at"), name="wf_human_task_of_instance"),
             models.Index(fields=("due_at",), name="wf_human_task_due", condition=Q(status__in=OPEN)),
-            models.Index(
-                fields=("assignee", "due_at"), name="wf_human_task_assigned", condition=Q(status__in=OPEN)
-            ),
+            models.Index(fields=("assignee", "due_at"), name="wf_human_task_assigned", condition=Q(status__in=OPEN)),
         )
 
     def __str__(self) -> str:
@@ -124,8 +127,12 @@ class TaskCandidate(models.Model):
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     task = models.ForeignKey(HumanTask, on_delete=models.CASCADE, related_name="candidates")
-    kind = models.CharField(max_length=10, default=CANDIDATE, choices=((CANDIDATE, _("Candidate")), (EXCLUDED, _("Excluded"))))
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.CASCADE, related_name="+", db_index=False)
+    kind = models.CharField(
+        max_length=10, default=CANDIDATE, choices=((CANDIDATE, _("Candidate")), (EXCLUDED, _("Excluded")))
+    )
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.CASCADE, related_name="+", db_index=False
+    )
     group = models.ForeignKey(Group, null=True, on_delete=models.CASCADE, related_name="+", db_index=False)
     is_open = models.BooleanField(default=True)
     due_at = models.DateTimeField(null=True)
@@ -137,10 +144,14 @@ class TaskCandidate(models.Model):
                 name="wf_candidate_user_or_group",
             ),
             models.UniqueConstraint(
-                fields=("task", "user", "kind"), condition=Q(user__isnull=False), name="wf_candidate_unique_user"
+                fields=("task", "user", "kind"),
+                condition=Q(user__isnull=False),
+                name="wf_candidate_unique_user",
             ),
             models.UniqueConstraint(
-                fields=("task", "group", "kind"), condition=Q(group__isnull=False), name="wf_candidate_unique_group"
+                fields=("task", "group", "kind"),
+                condition=Q(group__isnull=False),
+                name="wf_candidate_unique_group",
             ),
         )
         indexes = (
@@ -169,7 +180,11 @@ class Decision(models.Model):
     tenant = models.CharField(max_length=64, blank=True, default="")
     task = models.ForeignKey(HumanTask, on_delete=models.CASCADE, related_name="decisions")
     actor = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="workflow_decisions"
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="workflow_decisions",
     )
     actor_name = models.CharField(max_length=150)
     on_behalf_of_name = models.CharField(max_length=150, blank=True, default="")

@@ -9,8 +9,8 @@ from django.utils.translation import gettext_lazy as _
 
 from django_workflows.states import IncidentStatus
 
-from .fields import new_id
 from .instances import StepExecution, WorkflowInstance
+from .keys import new_id
 
 
 class IncidentQuerySet(models.QuerySet["Incident"]):
@@ -58,9 +58,7 @@ class Incident(models.Model):
             models.CheckConstraint(condition=Q(status__in=IncidentStatus.values), name="wf_incident_known_status"),
         )
         indexes = (
-            models.Index(
-                fields=("-last_at", "-id"), name="wf_incident_open", condition=Q(status=IncidentStatus.OPEN)
-            ),
+            models.Index(fields=("-last_at", "-id"), name="wf_incident_open", condition=Q(status=IncidentStatus.OPEN)),
         )
 
     def __str__(self) -> str:

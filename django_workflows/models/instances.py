@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 
 from django.conf import settings
 from django.contrib.contenttypes.fields import GenericForeignKey
@@ -14,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from django_workflows.states import INSTANCE_ENDED, InstanceStatus, StepStatus
 
 from .definitions import WorkflowDefinition
-from .fields import new_id
+from .keys import new_id
 
 ENDED = tuple(sorted(INSTANCE_ENDED))
 
@@ -41,10 +42,8 @@ class InstanceQuerySet(models.QuerySet["WorkflowInstance"]):
     def search(self, text: str) -> InstanceQuerySet:
         """Those whose title, business key, workflow or id contains the text."""
         found = Q(title__icontains=text) | Q(business_key__icontains=text) | Q(workflow__icontains=text)
-        try:
+        with suppress(ValueError):
             found |= Q(pk=uuid.UUID(text))
-        except ValueError:
-            pass
         return self.filter(found)
 
 
@@ -76,7 +75,11 @@ class WorkflowInstance(models.Model):
     subject = GenericForeignKey("subject_type", "subject_id")
     parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="children")
     initiator = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="workflow_instances"
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="workflow_instances",
     )
     initiator_name = models.CharField(max_length=150)
     started_at = models.DateTimeField()
@@ -207,7 +210,9 @@ class StepExecution(models.Model):
                 condition=Q(status=StepStatus.SCHEDULED),
             ),
             models.Index(
-                fields=("lease_until",), name="wf_step_execution_leased", condition=Q(status=StepStatus.RUNNING)
+                fields=("lease_until",),
+                name="wf_step_execution_leased",
+                condition=Q(status=StepStatus.RUNNING),
             ),
         )
 

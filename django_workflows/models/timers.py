@@ -10,8 +10,8 @@ from django.utils.translation import gettext_lazy as _
 
 from django_workflows.states import InstanceStatus, TimerStatus
 
-from .fields import new_id
 from .instances import StepExecution, WorkflowInstance
+from .keys import new_id
 
 
 class TimerQuerySet(models.QuerySet["Timer"]):
@@ -49,9 +49,7 @@ class Timer(models.Model):
             ),
             models.CheckConstraint(condition=Q(status__in=TimerStatus.values), name="wf_timer_known_status"),
         )
-        indexes = (
-            models.Index(fields=("due_at", "id"), name="wf_timer_agenda", condition=Q(status=TimerStatus.OPEN)),
-        )
+        indexes = (models.Index(fields=("due_at", "id"), name="wf_timer_agenda", condition=Q(status=TimerStatus.OPEN)),)
 
     def __str__(self) -> str:
         return f"{self.name} of {self.key}"

@@ -6,7 +6,7 @@ and announces after the commit. ``by`` is a user, or ``SYSTEM``; it is never lef
 
 from django_workflows.core.commands import SYSTEM
 
-from .definitions import mirror, publish, reactivate, retire
+from .definitions import mirror, publish, reactivate, read, retire
 from .human_tasks import claim, comment, decide, reassign, release
 from .instances import cancel, fail, pause, resume, retry_step, skip_step, start
 
@@ -20,6 +20,7 @@ __all__ = [
     "mirror",
     "pause",
     "publish",
+    "read",
     "reactivate",
     "reassign",
     "release",

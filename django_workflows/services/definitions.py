@@ -16,10 +16,15 @@ from django_workflows.core.validation import ensure_valid
 from django_workflows.core.versions import version_key
 from django_workflows.engine import clock
 from django_workflows.engine.locking import alias
-from django_workflows.engine.recorder import user_key
-from django_workflows.exceptions import DefinitionConflict, DefinitionNotFound, InvalidInput, TransitionNotAllowed
+from django_workflows.exceptions import (
+    DefinitionConflict,
+    DefinitionNotFound,
+    InvalidInput,
+    TransitionNotAllowed,
+)
 from django_workflows.listeners import announce
 from django_workflows.models import WorkflowDefinition, WorkflowEvent
+from django_workflows.models.keys import user_key
 from django_workflows.permissions import policy
 from django_workflows.states import DefinitionStatus, EventName
 

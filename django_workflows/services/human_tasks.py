@@ -10,22 +10,30 @@ from uuid import UUID
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import Subquery
+from django.db.models import BooleanField, ExpressionWrapper, F, OuterRef, QuerySet, Subquery, Value
 
 from django_workflows.conf import settings
 from django_workflows.core import commands as c
 from django_workflows.core import forms
+from django_workflows.core.snapshot import TaskState
 from django_workflows.core.steps import HumanStep
 from django_workflows.core.values import encode
 from django_workflows.engine.assignment import electorate_of
-from django_workflows.engine.loader import definition_for
+from django_workflows.engine.loader import definition_for, snapshot_of
 from django_workflows.engine.locking import alias, locked
 from django_workflows.engine.runner import advance
-from django_workflows.exceptions import AlreadyDecided, InvalidInput, NotAuthorized, NotFound, TaskClaimed, UnknownOutcome
-from django_workflows.models import HumanTask, WorkflowInstance
+from django_workflows.exceptions import (
+    AlreadyDecided,
+    InvalidInput,
+    NotAuthorized,
+    NotFound,
+    TaskClaimed,
+    UnknownOutcome,
+)
+from django_workflows.models import HumanTask, TaskCandidate, WorkflowInstance
 from django_workflows.models.human_tasks import EXCLUDED
+from django_workflows.models.keys import user_key
 from django_workflows.permissions import is_candidate, policy
-from django_workflows.states import TASK_OPEN
 
 from .authority import actor_of, refuse
 from .instances import key_of
@@ -35,39 +43,76 @@ Task = HumanTask | UUID | str
 
 @dataclass(slots=True, kw_only=True)
 class _Held:
-    """The locked instance of a task, and how the actor stands to the task."""
+    """The locked instance of a task, and how the actor stands to the task.
+
+    ``state`` is ``None`` once the task is closed.
+    """
 
     row: WorkflowInstance
-    task: HumanTask
+    task_id: Any
+    key: str
+    state: TaskState | None
     actor: c.Actor
     is_candidate: bool
 
     @property
     def is_holder(self) -> bool:
-        return not self.actor.is_system and str(self.task.assignee_id or "") == self.actor.id
+        return self.state is not None and self.state.holder == self.actor.id and not self.actor.is_system
 
     @property
     def step(self) -> HumanStep:
-        step = definition_for(self.row.definition_id).step(self.task.step)
+        step = definition_for(self.row.definition_id).step(self.key.rpartition("#")[0])
         if not isinstance(step, HumanStep):
-            raise TypeError(f"{self.task.step} is no human step.")
+            raise TypeError(f"{self.key} is no human step.")
         return step
+
+    @property
+    def task(self) -> HumanTask:
+        """The row, read under the lock."""
+        return HumanTask.objects.using(alias()).get(pk=self.task_id)
 
 
 def _hold(task: Task, actor: c.Actor) -> _Held:
-    """Lock the task's instance first, then read the task and the actor's standing."""
-    key = key_of(task)
+    """Lock the task's instance and learn the actor's standing, in one statement.
+
+    A statement that had to wait for the lock has seen the candidates as they were before; ``seen``
+    gives that away, and the question is asked again.
+    """
+    task_id = key_of(task)
     try:
-        row = locked().filter(pk=Subquery(HumanTask.objects.filter(pk=key).values("instance")[:1])).first()
+        row = _locked_with_standing(task_id, actor).first()
     except (ValidationError, ValueError):
         row = None
     if row is None:
-        raise NotFound(f"There is no task {key}.", task_id=str(key))
-    tasks = HumanTask.objects.using(alias()).filter(pk=key)
-    if actor.is_system:
-        return _Held(row=row, task=tasks.get(), actor=actor, is_candidate=True)
-    found = tasks.annotate(may_decide=is_candidate(actor)).get()
-    return _Held(row=row, task=found, actor=actor, is_candidate=found.may_decide)
+        raise NotFound(f"There is no task {task_id}.", task_id=str(task_id))
+    may: bool = row.may_decide  # type: ignore[attr-defined]
+    if row.seen != row.sequence:  # type: ignore[attr-defined]
+        may = actor.is_system or is_candidate_now(task_id, actor)
+    key = f"{row.task_step}#{row.task_occurrence}"  # type: ignore[attr-defined]
+    token = snapshot_of(row).tokens.get(key)
+    state = token.task if token is not None else None
+    return _Held(row=row, task_id=task_id, key=key, state=state, actor=actor, is_candidate=may)
+
+
+def _locked_with_standing(task_id: Any, actor: c.Actor) -> QuerySet[WorkflowInstance]:
+    before = WorkflowInstance.objects.filter(pk=OuterRef("pk")).values("sequence")
+    standing = Value(True) if actor.is_system else is_candidate(actor, task_id)
+    return (
+        locked()
+        .filter(human_tasks__pk=task_id)
+        .annotate(
+            task_step=F("human_tasks__step"),
+            task_occurrence=F("human_tasks__occurrence"),
+            seen=Subquery(before),
+            may_decide=ExpressionWrapper(standing, output_field=BooleanField()),
+        )
+        .order_by()
+    )
+
+
+def is_candidate_now(task_id: Any, actor: c.Actor) -> bool:
+    """Whether the actor may decide the task as things stand."""
+    return HumanTask.objects.using(alias()).filter(is_candidate(actor, task_id), pk=task_id).exists()
 
 
 def _check_candidate(held: _Held, verb: str) -> None:
@@ -77,15 +122,16 @@ def _check_candidate(held: _Held, verb: str) -> None:
 
 
 def _check_open(held: _Held, verb: str) -> None:
+    if held.state is not None:
+        return
     task = held.task
-    if task.status not in TASK_OPEN:
-        how = f"{task.status} as {task.outcome}" if task.outcome else task.status
-        raise AlreadyDecided(
-            f"The task {task.title!r} is {how}; nobody can {verb} it any more.",
-            status=task.status,
-            outcome=task.outcome,
-            decided_by=task.completed_by_name,
-        )
+    how = f"{task.status} as {task.outcome}" if task.outcome else task.status
+    raise AlreadyDecided(
+        f"The task {task.title!r} is {how}; nobody can {verb} it any more.",
+        status=task.status,
+        outcome=task.outcome,
+        decided_by=task.completed_by_name,
+    )
 
 
 def decide(
@@ -108,7 +154,9 @@ def decide(
     except IntegrityError as error:
         if "wf_decision_one_per_actor" not in str(error) and "decision.actor_id" not in str(error):
             raise
-        raise AlreadyDecided(f"{actor.name} has decided this task already.", status="open", task_id=str(key_of(task))) from None
+        raise AlreadyDecided(
+            f"{actor.name} has decided this task already.", status="open", task_id=str(key_of(task))
+        ) from None
 
 
 def _decision(held: _Held, outcome: str, answers: dict[str, Any], comment: str) -> c.Decide:
@@ -123,10 +171,8 @@ def _decision(held: _Held, outcome: str, answers: dict[str, Any], comment: str) 
     if step.form is not None:
         answers = forms.clean(step.form, answers)
     live = step.quorum_policy.kind != "any" and step.assign.membership == "live"
-    electorate = electorate_of(held.task.pk) if live else None
-    return c.Decide(
-        by=held.actor, key=held.task.key, outcome=outcome, comment=comment, form=answers, electorate=electorate
-    )
+    electorate = electorate_of(held.task_id) if live else None
+    return c.Decide(by=held.actor, key=held.key, outcome=outcome, comment=comment, form=answers, electorate=electorate)
 
 
 def _answers(form: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -156,7 +202,7 @@ def claim(task: Task, *, by: Any) -> WorkflowInstance:
         held = _hold(task, actor)
         _check_candidate(held, "claim")
         _check_open(held, "claim")
-        return advance(held.row, c.Claim(by=actor, key=held.task.key))
+        return advance(held.row, c.Claim(by=actor, key=held.key))
 
 
 def release(task: Task, *, by: Any) -> WorkflowInstance:
@@ -168,7 +214,7 @@ def release(task: Task, *, by: Any) -> WorkflowInstance:
         if not forced:
             _check_candidate(held, "release")
         _check_open(held, "release")
-        return advance(held.row, c.Release(by=actor, key=held.task.key, forced=forced))
+        return advance(held.row, c.Release(by=actor, key=held.key, forced=forced))
 
 
 def reassign(task: Task, *, by: Any, to: Any, reason: str) -> WorkflowInstance:
@@ -190,35 +236,29 @@ def reassign(task: Task, *, by: Any, to: Any, reason: str) -> WorkflowInstance:
 
 def _check_holder(held: _Held, by: Any) -> None:
     """What somebody has claimed, only the holder or an administrator hands on."""
-    task = held.task
-    if task.assignee_id is None or held.is_holder or held.actor.is_system or policy().may_administer(by, held.row):
+    state = held.state
+    if state is None or not state.holder or held.is_holder or held.actor.is_system:
         return
-    raise TaskClaimed(
-        f"{task.assignee_name} holds the task {task.title!r}; only the holder may reassign it.",
-        status=task.status,
-        holder=task.assignee_name,
-    )
+    if not policy().may_administer(by, held.row):
+        raise TaskClaimed(
+            f"{state.holder_name} holds the task {held.key}; only the holder may reassign it.",
+            status=state.status,
+            holder=state.holder_name,
+        )
 
 
 def _reassignment(held: _Held, to: Any, reason: str) -> c.Reassign:
     if isinstance(to, Group):
-        return c.Reassign(
-            by=held.actor, key=held.task.key, reason=reason, group=c.Person(id=str(to.pk), name=to.name)
-        )
+        return c.Reassign(by=held.actor, key=held.key, reason=reason, group=c.Person(id=str(to.pk), name=to.name))
     target = actor_of(to)
     if target.is_system:
         raise InvalidInput("A task is reassigned to a user or to a group.", field="to")
-    rows = held.task.candidates.filter(user=target.id)
+    rows = TaskCandidate.objects.using(alias()).filter(task=held.task_id, user=user_key(target))
     if rows.filter(kind=EXCLUDED).exists():
         raise NotAuthorized(f"{target.name} may not decide the task {held.task.title!r}.", actor=target.name, needs="")
-    if held.step.quorum_policy.kind != "any" and is_candidate_now(held.task, target):
+    if held.step.quorum_policy.kind != "any" and is_candidate_now(held.task_id, target):
         raise InvalidInput(f"{target.name} is a candidate of this task already.", field="to")
-    return c.Reassign(by=held.actor, key=held.task.key, reason=reason, user=c.Person(id=target.id, name=target.name))
-
-
-def is_candidate_now(task: HumanTask, actor: c.Actor) -> bool:
-    """Whether the actor may decide the task as things stand."""
-    return HumanTask.objects.using(alias()).filter(is_candidate(actor), pk=task.pk).exists()
+    return c.Reassign(by=held.actor, key=held.key, reason=reason, user=c.Person(id=target.id, name=target.name))
 
 
 def comment(task: Task, text: str, *, by: Any) -> WorkflowInstance:
@@ -227,6 +267,6 @@ def comment(task: Task, text: str, *, by: Any) -> WorkflowInstance:
     words = _text(text, "text", required=True)
     with transaction.atomic(using=alias()):
         held = _hold(task, actor)
-        if not held.is_candidate and not policy().human_tasks(by).filter(pk=held.task.pk).exists():
+        if not held.is_candidate and not policy().human_tasks(by).filter(pk=held.task_id).exists():
             raise refuse(actor, f"comment on the task {held.task.title!r}", needs="being allowed to see it")
-        return advance(held.row, c.Comment(by=actor, key=held.task.key, text=words))
+        return advance(held.row, c.Comment(by=actor, key=held.key, text=words))

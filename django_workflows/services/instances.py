@@ -20,7 +20,6 @@ from django_workflows.core.values import encode
 from django_workflows.engine import clock
 from django_workflows.engine.loader import definition_for
 from django_workflows.engine.locking import alias, lock
-from django_workflows.engine.recorder import user_key
 from django_workflows.engine.runner import advance
 from django_workflows.engine.timers import postpone
 from django_workflows.exceptions import (
@@ -31,6 +30,7 @@ from django_workflows.exceptions import (
     NotFound,
 )
 from django_workflows.models import StepExecution, WorkflowDefinition, WorkflowInstance
+from django_workflows.models.keys import user_key
 from django_workflows.permissions import policy
 
 from .authority import actor_of, refuse
@@ -87,7 +87,9 @@ def _startable(workflow: Startable, version: str, tenant: str) -> WorkflowDefini
     if registry.has(name, version or None) and not _known(name, version, tenant):
         return publish(registry.get(name, version or None), by=c.SYSTEM, tenant=tenant)
     raise DefinitionNotFound(
-        f"No active version of {name!r} can be started{f' as {version}' if version else ''}.", name=name, version=version
+        f"No active version of {name!r} can be started{f' as {version}' if version else ''}.",
+        name=name,
+        version=version,
     )
 
 
@@ -201,7 +203,9 @@ def key_of(instance: Any) -> Any:
     return instance.pk if isinstance(instance, models.Model) else instance
 
 
-def _move(instance: Instance, command: c.Command, by: Any, verb: str, *, initiator_may: bool = False) -> WorkflowInstance:
+def _move(
+    instance: Instance, command: c.Command, by: Any, verb: str, *, initiator_may: bool = False
+) -> WorkflowInstance:
     actor = command.by
     with transaction.atomic(using=alias()):
         row = lock(key_of(instance))
@@ -264,9 +268,7 @@ def retry_step(execution: Execution, *, by: Any, data: Mapping[str, Any] | None 
     return _move(row.instance_id, command, by, f"retry {row.step} of")
 
 
-def skip_step(
-    execution: Execution, *, by: Any, reason: str, outcome: str = "", output: Any = None
-) -> WorkflowInstance:
+def skip_step(execution: Execution, *, by: Any, reason: str, outcome: str = "", output: Any = None) -> WorkflowInstance:
     """Pass by a step that waits or has failed, as if it had ended with the outcome and output given."""
     row = _execution(execution)
     if not reason.strip():

@@ -37,7 +37,11 @@ class ForkStep(Step):
             return
         taken = [edge.target for edge in edges]
         run.complete(
-            token, outcome="forked", result={"outcome": "forked", "output": taken}, follow=edges, opens=len(edges)
+            token,
+            outcome="forked",
+            result={"outcome": "forked", "output": taken},
+            follow=edges,
+            opens=len(edges),
         )
 
     def _choose(self, run: Run) -> tuple[Edge, ...]:

@@ -14,7 +14,13 @@ from django_workflows.core.effects import ResolveAssignment
 from django_workflows.core.events import EventName
 from django_workflows.core.human_tasks import Quorum, evaluate
 from django_workflows.core.validation import Problem, duration_problems, expression_problems, form_problems
-from django_workflows.exceptions import AlreadyDecided, InvalidInput, TaskClaimed, TransitionNotAllowed, UnknownOutcome
+from django_workflows.exceptions import (
+    AlreadyDecided,
+    InvalidInput,
+    TaskClaimed,
+    TransitionNotAllowed,
+    UnknownOutcome,
+)
 from django_workflows.states import TASK_OPEN
 
 from .base import step_type
@@ -176,7 +182,9 @@ class HumanStep(Step):
             )
         if self.claim_required and not task.claimed and not task.holder and not command.by.is_system:
             raise TransitionNotAllowed(
-                f"The task {command.key} must be claimed before it is decided.", status=task.status, key=command.key
+                f"The task {command.key} must be claimed before it is decided.",
+                status=task.status,
+                key=command.key,
             )
         self._check_answer(command)
 
@@ -188,9 +196,7 @@ class HumanStep(Step):
                 allowed=self.outcomes,
             )
         if command.outcome in self.comment_required and not command.comment.strip():
-            raise InvalidInput(
-                f"{command.outcome!r} needs a comment.", outcome=command.outcome, field="comment"
-            )
+            raise InvalidInput(f"{command.outcome!r} needs a comment.", outcome=command.outcome, field="comment")
 
     def decide(self, run: Run, token: Token, command: Decide) -> None:
         if token.task is None:

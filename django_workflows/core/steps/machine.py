@@ -80,4 +80,3 @@ class MachineStep(Step):
 
     def call_arguments(self, run: Run) -> dict[str, Any]:
         return {name: run.value(text) for name, text in self.arguments.items()}
-

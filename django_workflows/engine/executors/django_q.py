@@ -27,7 +27,7 @@ class DjangoQExecutor(Executor):
     def enqueue(self, job: Job) -> None:
         broker = get_broker()
         send = partial(_send, job, broker)
-        if isinstance(broker, ORM) and Conf.ORM == alias():
+        if isinstance(broker, ORM) and alias() == Conf.ORM:
             send()
         else:
             transaction.on_commit(send, using=alias())
