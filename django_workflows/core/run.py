@@ -305,6 +305,7 @@ class Run:
             "closes": closes,
             "dead_end": dead_end,
         }
+        extra = {name: value for name, value in extra.items() if value}
         if opens:
             extra |= {"scope": scope, "branch": branch}
         if token.key in self.snapshot.tokens:
@@ -316,7 +317,7 @@ class Run:
             duration=self.seconds_since(token.since),
             result=dict(result),
             changes=dict(changes or {}),
-            **{name: value for name, value in extra.items() if value},
+            **extra,
         )
         if not edges and outcome == REJECTED and decided:
             self.finish(outcome)
