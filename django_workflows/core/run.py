@@ -19,7 +19,7 @@ from . import expressions, templating
 from .definition import REJECTED, Definition, Edge, Step
 from .effects import CallFunction, Effect, Question
 from .events import Event, EventName
-from .snapshot import Snapshot, Token, evolve, scope_of
+from .snapshot import Snapshot, Token, evolve, scope_of, scopes_within
 from .steps import JoinStep
 
 NOTHING: Final[Mapping[str, Any]] = {"outcome": "skipped", "output": None}
@@ -164,7 +164,7 @@ class Run:
         while self._waiting and self.snapshot.status not in INSTANCE_ENDED:
             self._enter(*self._waiting.popleft())
         live = self.snapshot.status in (InstanceStatus.RUNNING, InstanceStatus.WAITING)
-        if live and not self.snapshot.tokens and not self.questions:
+        if live and not self.snapshot.tokens:
             self.finish()
 
     def _enter(self, name: str, scope: str, branch: str) -> None:
@@ -358,10 +358,8 @@ class Run:
 
     def close_scope(self, scope: str, *, but: str) -> None:
         """Cancel what is still open inside a fork, inner forks included."""
-        inner = {scope}
-        for key, inside in self.snapshot.scopes.items():
-            if inside.parent in inner:
-                inner.add(key)
+        inner = scopes_within(self.snapshot.scopes, scope)
+        self._waiting = deque(entry for entry in self._waiting if entry[1] not in inner)
         for key, token in tuple(self.snapshot.tokens.items()):
             if token.scope in inner and key != but:
                 self.close(token, "the join went on without it")

@@ -96,6 +96,16 @@ def scope_of(snapshot: Snapshot, now: datetime) -> dict[str, Any]:
     }
 
 
+def scopes_within(scopes: Mapping[str, Scope], outer: str) -> frozenset[str]:
+    """The scope itself and every fork inside of it."""
+    found = {outer}
+    while True:
+        more = {key for key, scope in scopes.items() if scope.parent in found} - found
+        if not more:
+            return frozenset(found)
+        found |= more
+
+
 def evolve(snapshot: Snapshot, event: Event) -> Snapshot:
     """The snapshot after the event; total over ``EventName``, and free of rules."""
     apply = _EVOLVE.get(event.name)
@@ -192,7 +202,8 @@ def _step_completed(snapshot: Snapshot, event: Event) -> Changes:
         changed["scopes"] = {**changed.get("scopes", snapshot.scopes), event.key: opened}
     if payload.get("closes"):
         scopes = changed.get("scopes", snapshot.scopes)
-        changed["scopes"] = {key: scope for key, scope in scopes.items() if key != payload["closes"]}
+        closed = scopes_within(scopes, payload["closes"])
+        changed["scopes"] = {key: scope for key, scope in scopes.items() if key not in closed}
     return changed | _dead_end(snapshot, event, changed)
 
 
@@ -260,7 +271,7 @@ def _step_canceled(snapshot: Snapshot, event: Event) -> Changes:
 
 def _step_progress(snapshot: Snapshot, event: Event) -> Changes:
     arrived = event.payload.get("arrived")
-    return {} if arrived is None else _with_token(snapshot, event, arrived=arrived, status=StepStatus.WAITING)
+    return {} if arrived is None else _with_token(snapshot, event, arrived=arrived, status=event.payload["status"])
 
 
 def _interrupted(snapshot: Snapshot, event: Event) -> Changes:

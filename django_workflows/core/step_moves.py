@@ -171,6 +171,10 @@ def skip_step(run: Run, command: c.SkipStep) -> None:
         raise TransitionNotAllowed(
             f"{command.key} is running; cancel the instance or wait.", status=token.status, key=token.key
         )
+    step = run.step_of(token)
+    if isinstance(step, JoinStep):
+        step.go_on(run, token)
+        return
     _check_skip_outcome(run, token, command.outcome)
     run.close_timers(token, "skipped")
     if token.task is not None:
@@ -182,9 +186,9 @@ def skip_step(run: Run, command: c.SkipStep) -> None:
 def _check_skip_outcome(run: Run, token: Token, outcome: str) -> None:
     step = run.step_of(token)
     offered = run.definition.next_steps(token.step) if step.chooses else step.outcomes_offered()
-    if isinstance(step, JoinStep) or step.type == "fork":
+    if step.type == "fork":
         raise TransitionNotAllowed(
-            f"{token.key} is a {step.type}; its branches can be skipped, not itself.",
+            f"{token.key} is a fork; its branches can be skipped, not itself.",
             status=token.status,
             key=token.key,
         )

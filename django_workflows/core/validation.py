@@ -47,7 +47,7 @@ class Problem:
 def validate(definition: Definition) -> tuple[Problem, ...]:
     """Every problem of the definition, errors before warnings, in the order of the drawing."""
     found = [*_head_problems(definition), *_name_problems(definition), *_edge_problems(definition)]
-    if not any(problem.code in ("no_steps", "duplicate_step", "unknown_step") for problem in found):
+    if definition.initial in definition.by_name:
         found += _graph_problems(definition)
     for step in definition.steps:
         found += _step_problems(step)
@@ -258,6 +258,8 @@ def _balance_problems(definition: Definition) -> Iterator[Problem]:
             stack = stack[:-1]
         after = (*stack, name) if step.type == "fork" else stack
         for target in definition.next_steps(name):
+            if target not in definition.by_name:
+                continue
             if target not in inside:
                 inside[target] = after
                 waiting.append(target)

@@ -327,7 +327,7 @@ def _step_progress(book: _Book, event: Event) -> None:
         "progress": {"text": payload["text"], "fraction": payload["fraction"], "at": event.at.isoformat()}
     }
     if payload.get("arrived") is not None:
-        fields["status"] = StepStatus.WAITING
+        fields["status"] = payload["status"]
     book.change(event, **fields)
 
 

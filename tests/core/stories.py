@@ -10,7 +10,7 @@ from typing import Any
 from django_workflows.core import commands as c
 from django_workflows.core.authoring import StepDraft, Workflow, compile_workflow
 from django_workflows.core.definition import Definition
-from django_workflows.core.effects import CallFunction, EnqueueStep, Question, ResolveAssignment
+from django_workflows.core.effects import CallFunction, EnqueueStep, Question, ResolveAssignment, RunInline
 from django_workflows.core.events import Event
 from django_workflows.core.machine import decide
 from django_workflows.core.snapshot import Snapshot, evolve
@@ -45,15 +45,18 @@ class Story:
         self.people, self.guard, self.output = people, guard, output
 
     def send(self, command: c.Command) -> Story:
-        waiting: deque[c.Command] = deque([command])
-        while waiting:
-            transition = decide(self.definition, self.snapshot, waiting.popleft(), now=self.now)
+        questions: deque[Question] = deque()
+        while True:
+            transition = decide(self.definition, self.snapshot, command, now=self.now)
             self.snapshot = transition.snapshot
             self.events += transition.events
             self.jobs += [effect for effect in transition.effects if isinstance(effect, EnqueueStep)]
-            waiting.extend(self.answer(q) for q in transition.questions if q.key in self.snapshot.tokens)
-        assert self.folded() == self.snapshot
-        return self
+            questions.extend(transition.questions)
+            questions = deque(question for question in questions if question.key in self.snapshot.tokens)
+            if not questions:
+                assert self.folded() == self.snapshot
+                return self
+            command = self.answer(questions.popleft())
 
     def answer(self, question: Question) -> c.Command:
         if isinstance(question, ResolveAssignment):
@@ -61,7 +64,8 @@ class Story:
             return c.AnswerAssignment(key=question.key, users=people, electorate=self.people, found=self.people > 0)
         if isinstance(question, CallFunction):
             return c.AnswerFunction(key=question.key, purpose=question.purpose, value=self.guard)
-        return c.CompleteStep(key=question.key, attempt=1, output=self.output)
+        assert isinstance(question, RunInline)
+        return c.CompleteStep(key=question.key, attempt=question.attempt, output=self.output)
 
     def folded(self) -> Snapshot:
         snapshot = Snapshot()

@@ -32,7 +32,7 @@ class ForkStep(Step):
                 token,
                 kind="no_branch",
                 message=f"No branch of {self.name!r} is open, and it has no otherwise.",
-                suggested_action="Correct the data and retry the step, or skip it.",
+                suggested_action="Correct the data and retry the step.",
             )
             return
         taken = [edge.target for edge in edges]

@@ -10,6 +10,8 @@ from django_workflows.core.definition import Definition, Step
 from django_workflows.core.events import EventName
 from django_workflows.core.validation import Problem
 
+from django_workflows.states import StepStatus
+
 from .base import never_skipped, step_type
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class JoinStep(Step):
             fraction=round(arrived / live, 4),
             metadata={},
             arrived=arrived,
+            status=StepStatus.FAILED if token.incidents else StepStatus.WAITING,
         )
         self.settle(run, token)
 
@@ -55,9 +58,7 @@ class JoinStep(Step):
         live, arrived = run.snapshot.scopes[token.scope].live, run.token(token.key).arrived
         needed = {"all": live, "any": 1}.get(self.wait, self.count)
         if arrived >= needed:
-            run.close_scope(token.scope, but=token.key)
-            result = {"outcome": "joined", "output": {"arrived": arrived, "of": live}}
-            run.complete(token, outcome="joined", result=result, closes=token.scope)
+            self.go_on(run, token)
         elif live < needed and not token.incidents:
             run.raise_incident(
                 token,
@@ -65,6 +66,13 @@ class JoinStep(Step):
                 message=f"{self.name!r} waits for {needed} branches, but only {live} can still arrive.",
                 suggested_action="Skip the step to go on without them, or cancel the instance.",
             )
+
+    def go_on(self, run: Run, token: Token) -> None:
+        """Close the fork and leave it, with whatever has arrived."""
+        live, arrived = run.snapshot.scopes[token.scope].live, run.token(token.key).arrived
+        run.close_scope(token.scope, but=token.key)
+        result = {"outcome": "joined", "output": {"arrived": arrived, "of": live}}
+        run.complete(token, outcome="joined", result=result, closes=token.scope)
 
     def problems(self, definition: Definition) -> Iterator[Problem]:
         yield from never_skipped(self)
