@@ -44,6 +44,10 @@ class StepDraft:
     def __rshift__(self, target: Target | Sequence[Target]) -> Flow:
         return Exit(self) >> target
 
+    def __rrshift__(self, sources: Sequence[Target | Exit]) -> Flow:
+        """``[a.on("approved"), b] >> c``: each of them leads here."""
+        return _gathered(sources) >> self
+
     def on(self, outcome: str, *, label: str = "") -> Exit:
         """The way out for one outcome."""
         return Exit(self, outcome=outcome, label=label)
@@ -111,6 +115,16 @@ class Flow:
             edges += flow.edges
             ends += flow.open
         return Flow(self.heads, edges, ends)
+
+
+def _gathered(sources: Sequence[Target | Exit]) -> Flow:
+    """Several beginnings with their open ends, as one flow."""
+    parts = [Flow([one.step], [], [one]) if isinstance(one, Exit) else _as_flow(one) for one in sources]
+    return Flow(
+        [head for part in parts for head in part.heads],
+        [edge for part in parts for edge in part.edges],
+        [end for part in parts for end in part.open],
+    )
 
 
 def _as_flow(target: Target) -> Flow:

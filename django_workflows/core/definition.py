@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
     from .commands import AnswerFunction
     from .run import Run
     from .snapshot import Token
     from .validation import Problem
+
+_FILLED_IN: Final = re.compile(r"\s*\{\{.*?\}\}", re.DOTALL)
 
 #: The outcome that ends the instance where no edge takes it up.
 REJECTED = "rejected"
@@ -45,7 +49,9 @@ class Step:
 
     @property
     def label(self) -> str:
-        return self.title or self.name.replace("_", " ").capitalize()
+        """What people call the box: its title without what is filled in for each instance."""
+        title = _FILLED_IN.sub("", self.title).strip(" :,-–")
+        return title or self.name.replace("_", " ").capitalize()
 
     def enter(self, run: Run, token: Token) -> None:
         """Do what reaching this box means; the token exists already."""

@@ -151,14 +151,21 @@ def _svg_edge(edge: Edge, route: Route, key: str) -> str:
 
 
 def _svg_label(edge: Edge, route: Route) -> str:
-    middle = len(route.points) // 2
-    (x1, y1), (x2, y2) = route.points[middle - 1], route.points[middle]
+    (x1, y1), (x2, y2) = route.points[0], route.points[1]
+    x, y = _on_curve(x1, y1, x2, y2, 0.42)
     text = edge.text if len(edge.text) <= _LABEL_LENGTH else edge.text[: _LABEL_LENGTH - 1] + "…"
     return (
-        f'<text class="wf-label" x="{(x1 + x2) / 2:.0f}" y="{(y1 + y2) / 2 - 6:.0f}" text-anchor="middle" '
+        f'<text class="wf-label" x="{x:.0f}" y="{y - 4:.0f}" text-anchor="middle" '
         f'font-size="11" fill="#3c4654" stroke="#ffffff" stroke-width="3" paint-order="stroke">'
         f"<title>{escape(edge.text)}</title>{escape(text)}</text>"
     )
+
+
+def _on_curve(x1: float, y1: float, x2: float, y2: float, t: float) -> Point:
+    """The point of an arrow's first bend at ``t``; near its source arrows lie further apart."""
+    middle, rest = (x1 + x2) / 2, 1 - t
+    x = rest**3 * x1 + 3 * rest**2 * t * middle + 3 * rest * t**2 * middle + t**3 * x2
+    return x, (rest**3 + 3 * rest**2 * t) * y1 + (3 * rest * t**2 + t**3) * y2
 
 
 def _svg_start(box: Box, key: str) -> str:
@@ -208,7 +215,7 @@ def _svg_texts(step: Step, box: Box) -> str:
     cx, cy = box.center
     if step.shape == "bar":
         return _svg_line(_shortened(step.label, 18), cx, box.y + box.height + 14, "middle", 11)
-    room = {"diamond": 15, "end": 14}.get(step.shape, 19)
+    room = {"diamond": 15, "end": 14}.get(step.shape, 17)
     icon = step.shape in ("human", "timer", "box")
     x = box.x + 31 if icon else cx
     lines = _wrapped(step.label, room)

@@ -16,7 +16,7 @@ Point = tuple[float, float]
 #: A box, or the bend of a long arrow: (number of the arrow, layer).
 Place = str | tuple[int, int]
 
-GAP_X: Final = 76.0
+GAP_X: Final = 104.0
 GAP_Y: Final = 30.0
 MARGIN: Final = 28.0
 BEND: Final = 14.0

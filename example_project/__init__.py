@@ -1,0 +1,1 @@
+"""A university that puts its travel expenses on django_workflows."""
