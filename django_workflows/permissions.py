@@ -15,12 +15,10 @@ from guardian.core import ObjectPermissionChecker
 from guardian.shortcuts import get_objects_for_user
 
 from django_workflows.conf import settings
-from django_workflows.core.commands import Actor
 from django_workflows.models import Decision, HumanTask, TaskCandidate, WorkflowDefinition, WorkflowInstance
 from django_workflows.models.definitions import DefinitionQuerySet
 from django_workflows.models.human_tasks import CANDIDATE, EXCLUDED, HumanTaskQuerySet
 from django_workflows.models.instances import InstanceQuerySet
-from django_workflows.models.keys import user_key
 from django_workflows.states import DefinitionStatus
 
 START = "start_workflowdefinition"
@@ -133,12 +131,12 @@ def policy() -> PermissionPolicy:
     return made
 
 
-def is_candidate(actor: Actor, task: Any) -> Q:
-    """For a query: whether the actor is a candidate of the task, in person or by a group, and not excluded.
+def is_candidate(user: Any, task: Any) -> Q:
+    """For a query: whether the user is a candidate of the task, in person or by a group, and not excluded.
 
-    ``task`` is the task's key, or an ``OuterRef`` to it.
+    ``user`` and ``task`` are keys; ``task`` may be an ``OuterRef`` to one.
     """
-    rows, user = TaskCandidate.objects.filter(task=task), user_key(actor)
+    rows = TaskCandidate.objects.filter(task=task)
     groups = get_user_model()._default_manager.filter(pk=user).values("groups")
     found = rows.filter(kind=CANDIDATE).filter(Q(user=user) | Q(group__in=groups))
     return Q(Exists(found)) & ~Q(Exists(rows.filter(kind=EXCLUDED, user=user)))

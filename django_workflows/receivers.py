@@ -7,7 +7,7 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.db.models.signals import post_migrate
 
-from django_workflows.engine.locking import alias
+from django_workflows.engine.database import alias
 from django_workflows.services import mirror
 
 

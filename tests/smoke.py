@@ -134,9 +134,7 @@ def main() -> None:
     call_command("check", fail_level="WARNING")
     call_command("migrate", verbosity=0)
     count = import_everything(package)
-    print(
-        f"smoke: {DISTRIBUTION} {django_workflows.__version__}: {count} modules, Django {django.__version__}"
-    )
+    print(f"smoke: {DISTRIBUTION} {django_workflows.__version__}: {count} modules, Django {django.__version__}")
 
 
 if __name__ == "__main__":

@@ -81,9 +81,7 @@ def test_the_authoring_door_opens_without_settings_or_models():
         "sys.exit(str(missing or loaded) if missing or loaded else 0)"
     )
 
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env={}, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={}, capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -95,10 +93,6 @@ def test_no_module_is_too_long_to_read_at_once():
 
 
 def test_no_function_is_too_long_to_read_at_once():
-    sizes = {
-        f"{module.relative_to(ROOT)}:{name}": lines
-        for module in modules()
-        for name, lines in functions(module)
-    }
+    sizes = {f"{module.relative_to(ROOT)}:{name}": lines for module in modules() for name, lines in functions(module)}
 
     assert {name: lines for name, lines in sizes.items() if lines > LONGEST_FUNCTION} == {}

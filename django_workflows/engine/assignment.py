@@ -24,7 +24,7 @@ from django_workflows.registry import function_named, register_function
 
 from . import clock
 from .context import StepContext, describe
-from .locking import alias
+from .database import alias
 
 
 class _Wanted:

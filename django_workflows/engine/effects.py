@@ -29,8 +29,8 @@ from django_workflows.registry import function_named
 from .assignment import resolve
 from .bodies import call_body, succeeded
 from .context import StepContext, describe
+from .database import alias
 from .executors import Job, executor
-from .locking import alias
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,8 +21,9 @@ from django_workflows.models import StepExecution, WorkflowInstance
 from django_workflows.states import InstanceStatus, StepStatus
 
 from .bodies import call_body, failed, machine_step, succeeded
+from .database import alias
 from .loader import definition_for, snapshot_of
-from .locking import alias, lock
+from .locking import lock
 from .runner import advance, handle
 
 logger = logging.getLogger("django_workflows.jobs")

@@ -6,18 +6,16 @@ On SQLite the transaction itself is the lock (``transaction_mode`` ``IMMEDIATE``
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
-from django.core.exceptions import ValidationError
-from django.db import connections, router
+from django.db import connections
 
 from django_workflows.exceptions import NotFound
 from django_workflows.models import WorkflowInstance
 from django_workflows.models.instances import InstanceQuerySet
 
-
-def alias() -> str:
-    """The database that the engine writes to."""
-    return router.db_for_write(WorkflowInstance)
+from .database import alias
+from .prepared import Prepared
 
 
 def locked(*, skip: bool = False) -> InstanceQuerySet:
@@ -26,12 +24,23 @@ def locked(*, skip: bool = False) -> InstanceQuerySet:
     return WorkflowInstance.objects.using(alias()).select_for_update(of=("self",), skip_locked=skip)
 
 
+def uuid_of(key: Any) -> UUID | None:
+    """The key as a UUID; ``None`` for what is none."""
+    if isinstance(key, UUID):
+        return key
+    try:
+        return UUID(str(key))
+    except ValueError:
+        return None
+
+
+_BY_KEY = Prepared(lambda key: locked().filter(pk=key).order_by(), key=lambda: WorkflowInstance._meta.pk)
+
+
 def lock(instance_id: Any) -> WorkflowInstance:
     """Lock and load one instance; raises ``NotFound``. Must run inside a transaction."""
-    try:
-        row = locked().filter(pk=instance_id).first()
-    except (ValidationError, ValueError):
-        row = None
+    key = uuid_of(instance_id)
+    row = None if key is None else _BY_KEY.first(key=key)
     if row is None:
         raise NotFound(f"There is no instance {instance_id}.", instance_id=str(instance_id))
     return row

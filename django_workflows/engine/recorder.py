@@ -39,7 +39,7 @@ from django_workflows.states import (
 )
 
 from .loader import state_of
-from .rows import insert, update, upsert
+from .rows import insert, update, update_where, upsert
 
 
 def record(
@@ -167,7 +167,8 @@ class _Book:
         insert(TaskCandidate, self.candidates)
         if self.closed_tasks:
             closed = [self.execution_id(key) for key in self.closed_tasks if key not in self.tasks]
-            TaskCandidate.objects.filter(task__in=closed, is_open=True).update(is_open=False)
+            if closed:
+                update_where(TaskCandidate, {"is_open": False}, {"task_id": closed, "is_open": True})
         insert(Decision, self.decisions)
         self._write_timers()
         for key, event in self.incidents:
@@ -190,7 +191,7 @@ class _Book:
             alike.setdefault(tuple(sorted(fields)), []).append(row)
         new = list(self.executions.values())
         for fields_changed, rows in alike.items():
-            upsert(StepExecution, [*new, *rows], fields_changed)
+            upsert(StepExecution, [*new, *rows], fields_changed, ("instance_id", "step", "occurrence"))
             new = []
         insert(StepExecution, new)
 
@@ -203,7 +204,7 @@ class _Book:
                 alike.append((fields, same := []))
             same.append(self.execution_id(key))
         for fields, keys in alike:
-            HumanTask.objects.filter(pk__in=keys).update(**fields)
+            update_where(HumanTask, fields, {"id": keys})
 
     def _write_timers(self) -> None:
         now = self.row.updated_at
@@ -216,12 +217,12 @@ class _Book:
                 else:
                     timer.status, timer.closed_at = status, now
             if old:
-                found = Timer.objects.filter(
-                    execution__in={self.execution_id(key) for key, _ in old},
-                    name__in={name for _, name in old},
-                    status=TimerStatus.OPEN,
-                )
-                found.update(status=status, closed_at=now)
+                where = {
+                    "execution_id": list({self.execution_id(key) for key, _ in old}),
+                    "name": list({name for _, name in old}),
+                    "status": TimerStatus.OPEN,
+                }
+                update_where(Timer, {"status": status, "closed_at": now}, where)
         insert(Timer, list(self.timers.values()))
 
     def _write_incident(self, key: str, event: Event) -> None:

@@ -19,9 +19,10 @@ from django_workflows.models import StepExecution
 from django_workflows.states import INSTANCE_ENDED, InstanceStatus, StepStatus
 
 from . import clock
+from .database import alias
 from .executors import Job, executor
 from .loader import snapshot_of
-from .locking import alias, locked
+from .locking import locked
 from .runner import advance
 
 logger = logging.getLogger("django_workflows.recovery")

@@ -17,10 +17,12 @@ from django_workflows.listeners import announce
 from django_workflows.models import WorkflowInstance
 
 from . import clock
+from .database import alias
 from .effects import Moment, answer, perform
 from .loader import definition_for, snapshot_of
-from .locking import alias, lock
+from .locking import lock
 from .recorder import record
+
 
 def handle(instance_id: Any, command: Command) -> WorkflowInstance:
     """Apply one command to one instance, in one transaction. Returns the row as it is afterwards.

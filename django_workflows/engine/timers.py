@@ -16,7 +16,8 @@ from django_workflows.models import HumanTask, TaskCandidate, Timer, WorkflowIns
 from django_workflows.states import TimerStatus
 
 from . import clock
-from .locking import alias, locked
+from .database import alias
+from .locking import locked
 from .runner import advance
 
 logger = logging.getLogger("django_workflows.timers")

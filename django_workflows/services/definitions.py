@@ -15,7 +15,7 @@ from django_workflows.core.definition import Definition
 from django_workflows.core.validation import ensure_valid
 from django_workflows.core.versions import version_key
 from django_workflows.engine import clock
-from django_workflows.engine.locking import alias
+from django_workflows.engine.database import alias
 from django_workflows.exceptions import (
     DefinitionConflict,
     DefinitionNotFound,

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
-from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import BooleanField, ExpressionWrapper, F, OuterRef, QuerySet, Subquery, Value
+from django.db.models import BooleanField, ExpressionWrapper, F, OuterRef, QuerySet, Subquery
 
 from django_workflows.conf import settings
 from django_workflows.core import commands as c
@@ -19,8 +19,10 @@ from django_workflows.core.snapshot import TaskState
 from django_workflows.core.steps import HumanStep
 from django_workflows.core.values import encode
 from django_workflows.engine.assignment import electorate_of
+from django_workflows.engine.database import alias
 from django_workflows.engine.loader import definition_for, snapshot_of
-from django_workflows.engine.locking import alias, locked
+from django_workflows.engine.locking import locked, uuid_of
+from django_workflows.engine.prepared import Prepared
 from django_workflows.engine.runner import advance
 from django_workflows.exceptions import (
     AlreadyDecided,
@@ -78,14 +80,11 @@ def _hold(task: Task, actor: c.Actor) -> _Held:
     A statement that had to wait for the lock has seen the candidates as they were before; ``seen``
     gives that away, and the question is asked again.
     """
-    task_id = key_of(task)
-    try:
-        row = _locked_with_standing(task_id, actor).first()
-    except (ValidationError, ValueError):
-        row = None
+    task_id = uuid_of(key_of(task))
+    row = None if task_id is None else _WITH_STANDING.first(task=task_id, user=user_key(actor))
     if row is None:
-        raise NotFound(f"There is no task {task_id}.", task_id=str(task_id))
-    may: bool = row.may_decide  # type: ignore[attr-defined]
+        raise NotFound(f"There is no task {key_of(task)}.", task_id=str(key_of(task)))
+    may: bool = actor.is_system or bool(row.may_decide)  # type: ignore[attr-defined]
     if row.seen != row.sequence:  # type: ignore[attr-defined]
         may = actor.is_system or is_candidate_now(task_id, actor)
     key = f"{row.task_step}#{row.task_occurrence}"  # type: ignore[attr-defined]
@@ -94,25 +93,29 @@ def _hold(task: Task, actor: c.Actor) -> _Held:
     return _Held(row=row, task_id=task_id, key=key, state=state, actor=actor, is_candidate=may)
 
 
-def _locked_with_standing(task_id: Any, actor: c.Actor) -> QuerySet[WorkflowInstance]:
+def _locked_with_standing(task: Any, user: Any) -> QuerySet[WorkflowInstance]:
     before = WorkflowInstance.objects.filter(pk=OuterRef("pk")).values("sequence")
-    standing = Value(True) if actor.is_system else is_candidate(actor, task_id)
     return (
         locked()
-        .filter(human_tasks__pk=task_id)
+        .filter(human_tasks__pk=task)
         .annotate(
             task_step=F("human_tasks__step"),
             task_occurrence=F("human_tasks__occurrence"),
             seen=Subquery(before),
-            may_decide=ExpressionWrapper(standing, output_field=BooleanField()),
+            may_decide=ExpressionWrapper(is_candidate(user, task), output_field=BooleanField()),
         )
         .order_by()
     )
 
 
+_WITH_STANDING = Prepared(
+    _locked_with_standing, task=lambda: HumanTask._meta.pk, user=lambda: get_user_model()._meta.pk
+)
+
+
 def is_candidate_now(task_id: Any, actor: c.Actor) -> bool:
     """Whether the actor may decide the task as things stand."""
-    return HumanTask.objects.using(alias()).filter(is_candidate(actor, task_id), pk=task_id).exists()
+    return HumanTask.objects.using(alias()).filter(is_candidate(user_key(actor), task_id), pk=task_id).exists()
 
 
 def _check_candidate(held: _Held, verb: str) -> None:

@@ -18,8 +18,9 @@ from django_workflows.core.definition import Definition
 from django_workflows.core.snapshot import Snapshot, scope_of
 from django_workflows.core.values import encode
 from django_workflows.engine import clock
+from django_workflows.engine.database import alias
 from django_workflows.engine.loader import definition_for
-from django_workflows.engine.locking import alias, lock
+from django_workflows.engine.locking import lock
 from django_workflows.engine.runner import advance
 from django_workflows.engine.timers import postpone
 from django_workflows.exceptions import (

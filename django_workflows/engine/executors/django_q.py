@@ -16,7 +16,7 @@ from django_q.conf import Conf
 from django_q.models import OrmQ
 from django_q.tasks import async_task
 
-from django_workflows.engine.locking import alias
+from django_workflows.engine.database import alias
 
 from .base import RUN, Executor, Job
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from django.db import transaction
 
-from django_workflows.engine.locking import alias
+from django_workflows.engine.database import alias
 
 from .base import Executor, Job
 
