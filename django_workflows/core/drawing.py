@@ -122,7 +122,9 @@ def svg(definition: Definition, states: Mapping[str, str] | None = None, *, titl
     arrows = list(zip(_edges(definition), layout.routes, strict=True))
     parts += [_svg_edge(edge, route, key) for edge, route in arrows]
     parts += [_svg_start(layout.boxes[definition.initial], key)] if definition.initial in layout.boxes else []
-    parts += [_svg_step(step, layout.boxes[step.name], states.get(step.name, "")) for step in definition.by_name.values()]
+    parts += [
+        _svg_step(step, layout.boxes[step.name], states.get(step.name, "")) for step in definition.by_name.values()
+    ]
     parts += [_svg_label(edge, route) for edge, route in arrows if edge.text]
     return "\n".join([*parts, "</svg>"])
 

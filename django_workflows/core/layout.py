@@ -259,6 +259,4 @@ def _loop(box: Box, index: int) -> tuple[Point, ...]:
 def _framed(boxes: Mapping[str, Box], routes: tuple[Route, ...]) -> Layout:
     xs = [box.x + box.width for box in boxes.values()] + [x for route in routes for x, _ in route.points]
     ys = [box.y + box.height for box in boxes.values()] + [y for route in routes for _, y in route.points]
-    return Layout(
-        boxes=boxes, routes=routes, width=max(xs, default=0) + MARGIN, height=max(ys, default=0) + MARGIN
-    )
+    return Layout(boxes=boxes, routes=routes, width=max(xs, default=0) + MARGIN, height=max(ys, default=0) + MARGIN)

@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.db import transaction
-from django.db.models import Count, Model, Q
+from django.db.models import Count, Model, Q, QuerySet, UUIDField
 from django.utils.module_loading import import_string
 
 from django_workflows.conf import settings
@@ -25,6 +25,7 @@ from django_workflows.registry import function_named, register_function
 from . import clock
 from .context import StepContext, describe
 from .database import alias
+from .prepared import Prepared
 
 
 class _Wanted:
@@ -132,24 +133,59 @@ def _excluded(row: WorkflowInstance, step: HumanStep, events: Sequence[Event]) -
 
 def _look_up(names: list[str], groups: list[str], excluded: list[Person]) -> tuple[list[Person], list[Person], int]:
     """The active users and the groups of those names, and how many different people that makes."""
-    model = get_user_model()
     out = [person.id for person in excluded]
-    users: list[Person] = []
-    if names:
-        active = model._default_manager.filter(is_active=True, **{f"{model.USERNAME_FIELD}__in": names})
-        rows = active.exclude(pk__in=out).values_list("pk", model.USERNAME_FIELD)
-        users = [Person(id=str(key), name=str(name)) for key, name in rows]
+    users = _users_named(names, out)
     if not groups:
         return users, [], len(users)
-    eligible = Q(user__is_active=True) & ~Q(user__in=out) if out else Q(user__is_active=True)
-    counted = Group.objects.filter(name__in=groups).annotate(size=Count("user", filter=eligible))
-    found = [(Person(id=str(key), name=name), size) for key, name, size in counted.values_list("pk", "name", "size")]
+    found = _groups_named(groups, out)
     people = [person for person, _ in found]
     if len(found) == 1 and not users:
         return users, people, found[0][1]
     who = Q(pk__in=[person.id for person in users]) | Q(groups__in=[person.id for person in people])
-    everybody = model._default_manager.filter(who, is_active=True).exclude(pk__in=out)
+    everybody = get_user_model()._default_manager.filter(who, is_active=True).exclude(pk__in=out)
     return users, people, everybody.values("pk").distinct().count()
+
+
+def _users_named(names: list[str], out: list[str]) -> list[Person]:
+    if not names:
+        return []
+    if len(names) == 1:
+        rows: Iterable[Any] = _ACTIVE_USER.rows(name=names[0])
+    else:
+        rows = _active_users().filter(**{f"{get_user_model().USERNAME_FIELD}__in": names})
+    people = (Person(id=str(row.pk), name=str(row.get_username())) for row in rows)
+    return [person for person in people if person.id not in out]
+
+
+def _active_users() -> QuerySet[Any]:
+    model = get_user_model()
+    return model._default_manager.filter(is_active=True).only("pk", model.USERNAME_FIELD)
+
+
+def _groups_named(names: list[str], out: list[str]) -> list[tuple[Person, int]]:
+    """Each group with the number of its members who may decide."""
+    if len(names) == 1 and len(out) <= 1:
+        user_key = get_user_model()._meta.pk
+        nobody = "00000000-0000-0000-0000-000000000000" if isinstance(user_key, UUIDField) else "-1"
+        rows: Iterable[Any] = _GROUP.rows(name=names[0], out=user_key.to_python(out[0] if out else nobody))
+    else:
+        rows = _with_size(~Q(user__in=out)).filter(name__in=names)
+    return [(Person(id=str(row.pk), name=row.name), row.size) for row in rows]
+
+
+def _with_size(eligible: Q) -> QuerySet[Any]:
+    return Group.objects.annotate(size=Count("user", filter=Q(user__is_active=True) & eligible)).order_by("pk")
+
+
+_ACTIVE_USER: Prepared[Any] = Prepared(
+    lambda name: _active_users().filter(**{get_user_model().USERNAME_FIELD: name}),
+    name=lambda: get_user_model()._meta.get_field(get_user_model().USERNAME_FIELD),
+)
+_GROUP: Prepared[Any] = Prepared(
+    lambda name, out: _with_size(~Q(user=out)).filter(name=name),
+    name=lambda: Group._meta.get_field("name"),
+    out=lambda: get_user_model()._meta.pk,
+)
 
 
 def _members(users: list[Person], groups: list[Person], excluded: list[Person]) -> list[Person]:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.contrib.contenttypes.models import ContentType
 from django.db import IntegrityError, models, transaction
+from django.db.models import QuerySet
 
 from django_workflows import registry
 from django_workflows.conf import settings
@@ -21,6 +22,7 @@ from django_workflows.engine import clock
 from django_workflows.engine.database import alias
 from django_workflows.engine.loader import definition_for
 from django_workflows.engine.locking import lock
+from django_workflows.engine.prepared import Prepared
 from django_workflows.engine.runner import advance
 from django_workflows.engine.timers import postpone
 from django_workflows.exceptions import (
@@ -81,8 +83,11 @@ def _startable(workflow: Startable, version: str, tenant: str) -> WorkflowDefini
     name = workflow if isinstance(workflow, str) else workflow_name(workflow)
     if not isinstance(workflow, str):
         version = version or str(getattr(workflow, "version", "1"))
-    rows = WorkflowDefinition.objects.using(alias()).startable(name).filter(tenant=tenant)
-    row = (rows.filter(version=version) if version else rows).defer("content").first()
+    row = (
+        _NEWEST.first(name=name, tenant=tenant)
+        if not version
+        else _NAMED.first(name=name, tenant=tenant, version=version)
+    )
     if row is not None:
         return row
     if registry.has(name, version or None) and not _known(name, version, tenant):
@@ -92,6 +97,23 @@ def _startable(workflow: Startable, version: str, tenant: str) -> WorkflowDefini
         name=name,
         version=version,
     )
+
+
+def _of_name(name: str, tenant: str) -> QuerySet[WorkflowDefinition]:
+    return WorkflowDefinition.objects.startable(name).filter(tenant=tenant).defer("content")
+
+
+def _field(name: str) -> Any:
+    return lambda: WorkflowDefinition._meta.get_field(name)
+
+
+_NEWEST = Prepared(lambda name, tenant: _of_name(name, tenant)[:1], name=_field("name"), tenant=_field("tenant"))
+_NAMED = Prepared(
+    lambda name, tenant, version: _of_name(name, tenant).filter(version=version)[:1],
+    name=_field("name"),
+    tenant=_field("tenant"),
+    version=_field("version"),
+)
 
 
 def _known(name: str, version: str, tenant: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from django.contrib.auth.hashers import make_password
@@ -50,11 +51,16 @@ def create_people() -> People:
     return people
 
 
+@cache
+def _password() -> str:
+    """Made once: hashing is slow on purpose."""
+    return make_password(PASSWORD)
+
+
 def _users(names: list[str], group: Group | None = None, **fields: Any) -> list[User]:
-    password = make_password(PASSWORD)
     known = set(User.objects.filter(username__in=names).values_list("username", flat=True))
     User.objects.bulk_create(
-        User(username=name, password=password, is_staff=True, email=f"{name}@example.org", **fields)
+        User(username=name, password=_password(), is_staff=True, email=f"{name}@example.org", **fields)
         for name in names
         if name not in known
     )

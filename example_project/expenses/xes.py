@@ -207,7 +207,9 @@ def write_log(cases: Iterable[Case], path: str | Path) -> int:
     target, count = Path(path), 0
     opened = gzip.open(target, "wt", encoding="utf-8") if target.suffix == ".gz" else target.open("w", encoding="utf-8")
     with opened as out:
-        out.write('<?xml version="1.0" encoding="UTF-8"?>\n<log xmlns="http://www.xes-standard.org/" xes.version="1.0">\n')
+        out.write(
+            '<?xml version="1.0" encoding="UTF-8"?>\n<log xmlns="http://www.xes-standard.org/" xes.version="1.0">\n'
+        )
         for case in cases:
             count += 1
             out.write(f'<trace><string key="concept:name" value={quoteattr(case.id)}/>\n')

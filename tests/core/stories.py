@@ -102,5 +102,3 @@ class Story:
 
     def of(self, name: str) -> list[Event]:
         return [event for event in self.events if event.name == name]
-
-

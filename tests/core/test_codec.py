@@ -5,7 +5,21 @@ from typing import Any
 
 import pytest
 
-from django_workflows import Quorum, Retry, approval, decision, end, fork, function, group, human, join, machine, timer, user
+from django_workflows import (
+    Quorum,
+    Retry,
+    approval,
+    decision,
+    end,
+    fork,
+    function,
+    group,
+    human,
+    join,
+    machine,
+    timer,
+    user,
+)
 from django_workflows.core.codec import FORMAT, content_hash, differences, dumps, from_json, loads, to_json
 from django_workflows.exceptions import InvalidDefinition, InvalidInput
 from tests.core.stories import compiled
@@ -15,7 +29,12 @@ def work(ctx: Any) -> None: ...
 
 
 def everything() -> Any:
-    split, a, b, meet = fork(), machine(work, mode="inline", arguments={"x": "data.x"}), timer("3d", title="Rest"), join(1)
+    split, a, b, meet = (
+        fork(),
+        machine(work, mode="inline", arguments={"x": "data.x"}),
+        timer("3d", title="Rest"),
+        join(1),
+    )
     ask = approval(
         assign=group("board", membership="snapshot") | user("ann"),
         quorum="60%",
@@ -103,7 +122,13 @@ edges: {}
         loads(text)
 
     found = {(problem.line, problem.code) for problem in refusal.value.problems}
-    assert found >= {(2, "unknown_key"), (5, "unknown_type"), (9, "unknown_key"), (8, "invalid_document"), (10, "invalid_document")}
+    assert found >= {
+        (2, "unknown_key"),
+        (5, "unknown_type"),
+        (9, "unknown_key"),
+        (8, "invalid_document"),
+        (10, "invalid_document"),
+    }
     assert "did you mean 'mode'?" in str(refusal.value)
 
 

@@ -18,7 +18,14 @@ NASTY = '<script>alert("x")</script> & "quotes" [a]|{b}\n#end'
 
 
 def sample():  # type: ignore[no-untyped-def]
-    split, a, b, meet, route, done = fork(), approval(assign=group("x"), title=NASTY), timer("1h"), join(), decision(), end("ok")
+    split, a, b, meet, route, done = (
+        fork(),
+        approval(assign=group("x"), title=NASTY),
+        timer("1h"),
+        join(),
+        decision(),
+        end("ok"),
+    )
     flow = [split >> [a, b] >> meet >> route, route.when('data.a == "<b>"') >> split, route.otherwise >> done]
     return compiled(split=split, a=a, b=b, meet=meet, route=route, done=done, flow=flow)
 
@@ -66,7 +73,9 @@ def test_the_graph_tells_nodes_edges_and_state() -> None:
 
 
 def test_states_come_from_what_is_open_and_what_has_been() -> None:
-    states = states_of({"b": "waiting", "c": "failed"}, {"a": {"outcome": "approved"}, "b": {}, "d": {"outcome": "skipped"}})
+    states = states_of(
+        {"b": "waiting", "c": "failed"}, {"a": {"outcome": "approved"}, "b": {}, "d": {"outcome": "skipped"}}
+    )
 
     assert states == {"a": "done", "b": "current", "c": "failed", "d": "skipped"}
 

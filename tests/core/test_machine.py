@@ -55,7 +55,11 @@ def test_a_worker_whose_attempt_is_over_is_refused_and_changes_nothing() -> None
     story.run()
     before = story.snapshot
 
-    for command in (c.StartStep(key=key, attempt=1), c.CompleteStep(key=key, attempt=1), c.CompleteStep(key="two#1", attempt=2)):
+    for command in (
+        c.StartStep(key=key, attempt=1),
+        c.CompleteStep(key=key, attempt=1),
+        c.CompleteStep(key="two#1", attempt=2),
+    ):
         with pytest.raises(StaleAttempt):
             story.send(command)
     assert story.snapshot is before
@@ -63,7 +67,11 @@ def test_a_worker_whose_attempt_is_over_is_refused_and_changes_nothing() -> None
 
 def test_the_first_true_condition_wins_in_drawing_order() -> None:
     route, small, large, huge = decision(), end("small"), end("large"), end("huge")
-    flow = [route.when("data.amount > 100") >> large, route.when("data.amount > 1000") >> huge, route.otherwise >> small]
+    flow = [
+        route.when("data.amount > 100") >> large,
+        route.when("data.amount > 1000") >> huge,
+        route.otherwise >> small,
+    ]
     definition = compiled(route=route, small=small, large=large, huge=huge, flow=flow)
 
     assert Story(definition).start(amount=5000).snapshot.outcome == "large"
@@ -185,11 +193,17 @@ def test_a_rejection_without_an_edge_ends_the_instance_from_within_a_branch() ->
 
 
 def test_forks_within_forks_join_in_order() -> None:
-    outer, inner, a, b, c_, meet, meet2 = fork(), fork(), approval(**ASK), approval(**ASK), approval(**ASK), join(), join()
+    outer, inner, a, b, c_, meet, meet2 = (
+        fork(),
+        fork(),
+        approval(**ASK),
+        approval(**ASK),
+        approval(**ASK),
+        join(),
+        join(),
+    )
     flow = [outer >> inner >> [a, b] >> meet >> meet2, outer >> c_ >> meet2]
-    story = Story(
-        compiled(outer=outer, inner=inner, a=a, b=b, c_=c_, meet=meet, meet2=meet2, flow=flow)
-    ).start()
+    story = Story(compiled(outer=outer, inner=inner, a=a, b=b, c_=c_, meet=meet, meet2=meet2, flow=flow)).start()
 
     for step in ("c_", "a", "b"):
         story.decide(step, "approved")

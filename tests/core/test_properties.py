@@ -81,7 +81,9 @@ class Drawing:
         gate, after = self.add(DecisionStep), self.add(MachineStep, function="work", mode="inline")
         for number in range(self.chance.randint(1, 3)):
             first, last = self.block(depth - 1)
-            self.join_up(gate, first, **({"condition": self.chance.choice(CONDITIONS)} if number else {"otherwise": True}))
+            self.join_up(
+                gate, first, **({"condition": self.chance.choice(CONDITIONS)} if number else {"otherwise": True})
+            )
             self.join_up(last, after)
         return gate, after
 
@@ -92,7 +94,9 @@ class Drawing:
         meet = self.add(JoinStep, wait=wait, count=self.chance.randint(1, branches) if wait == "count" else 0)
         for _ in range(branches):
             first, last = self.block(depth - 1)
-            self.join_up(gate, first, **({"condition": self.chance.choice(CONDITIONS)} if self.chance.random() < 0.3 else {}))
+            self.join_up(
+                gate, first, **({"condition": self.chance.choice(CONDITIONS)} if self.chance.random() < 0.3 else {})
+            )
             self.join_up(last, meet)
         return gate, meet
 
@@ -110,9 +114,7 @@ def drawing(seed: int, depth: int = 3) -> Definition:
     first, last = sketch.block(depth)
     stop = sketch.add(EndStep, outcome="done")
     sketch.join_up(last, stop)
-    return Definition(
-        name="random", steps=tuple(sketch.steps), edges=tuple(sketch.edges), initial=first, max_visits=4
-    )
+    return Definition(name="random", steps=tuple(sketch.steps), edges=tuple(sketch.edges), initial=first, max_visits=4)
 
 
 definitions = st.integers(min_value=0, max_value=10**9).map(drawing)
@@ -168,7 +170,9 @@ FAULTS = ("dangling", "orphan", "outcome", "condition", "initial", "duplicate", 
 
 @given(definitions, st.sampled_from(FAULTS), st.integers(min_value=0, max_value=10**9))
 @settings(max_examples=150)
-def test_an_ill_formed_drawing_is_refused_and_every_fault_is_named(definition: Definition, fault: str, seed: int) -> None:
+def test_an_ill_formed_drawing_is_refused_and_every_fault_is_named(
+    definition: Definition, fault: str, seed: int
+) -> None:
     chance = random.Random(seed)
     first, second = chance.choice(FAULTS), fault
 

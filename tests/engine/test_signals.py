@@ -60,7 +60,13 @@ def heard() -> Any:
 def everything_that_can_happen(make_user: Any, make_instance: Any) -> None:
     ann, ben, root = make_user("ann", "team"), make_user("ben", "team"), make_user("root", is_superuser=True)
     ask = {"assign": group("team")}
-    split, work, talk, rest, meet = fork(), machine(busy, retry=Retry(attempts=2)), approval(**ask, due="2d", remind="1d"), timer("1h"), join()
+    split, work, talk, rest, meet = (
+        fork(),
+        machine(busy, retry=Retry(attempts=2)),
+        approval(**ask, due="2d", remind="1d"),
+        timer("1h"),
+        join(),
+    )
     gate, fails, skipped, done = decision(), machine(give_up), machine(busy, condition="false"), end("done")
     with frozen_clock() as clock:
         instance = make_instance(
@@ -106,7 +112,9 @@ def test_every_declared_event_is_emitted_with_every_field_filled_and_heard(
     for name in declared:
         of_name = [line for line in lines if line.name == name]
         for field in CATALOGUE[name]:
-            assert any(line.payload[field] not in (None, "", {}, []) for line in of_name) or field in MAY_BE_EMPTY[name], (name, field)
+            assert (
+                any(line.payload[field] not in (None, "", {}, []) for line in of_name) or field in MAY_BE_EMPTY[name]
+            ), (name, field)
         assert all(line.actor_name for line in of_name)
         if name.startswith(("step", "human_task", "timer", "incident")):
             assert all(line.step and line.step_index and line.attempt for line in of_name), name
@@ -174,7 +182,9 @@ def test_sensitive_values_are_hidden_from_signals_and_listeners(make_instance: A
     told: list[Any] = []
     listener = listeners.start_listening(told.append)
 
-    instance = make_instance(rest=timer("1h"), sensitive=("iban",), data={"iban": "NL91", "a": {"password": "x"}, "b": 1})
+    instance = make_instance(
+        rest=timer("1h"), sensitive=("iban",), data={"iban": "NL91", "a": {"password": "x"}, "b": 1}
+    )
 
     listeners.stop_listening(listener)
     started = next(sent for sent in heard if sent["event"].name == "workflow_started")
@@ -185,7 +195,9 @@ def test_sensitive_values_are_hidden_from_signals_and_listeners(make_instance: A
     assert instance.data["iban"] == "NL91"
 
 
-def test_listeners_hear_in_order_and_one_that_raises_or_is_asynchronous_is_no_matter(make_user: Any, make_instance: Any) -> None:
+def test_listeners_hear_in_order_and_one_that_raises_or_is_asynchronous_is_no_matter(
+    make_user: Any, make_instance: Any
+) -> None:
     maria = make_user("maria", "team")
     order: list[int] = []
 

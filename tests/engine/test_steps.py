@@ -96,7 +96,9 @@ def test_a_body_runs_once_and_its_changes_are_stored(make_instance: Any, mode: s
     assert_log_gives_state(instance)
 
 
-def test_an_inline_body_that_raises_refuses_the_decision_and_changes_nothing(make_user: Any, make_instance: Any) -> None:
+def test_an_inline_body_that_raises_refuses_the_decision_and_changes_nothing(
+    make_user: Any, make_instance: Any
+) -> None:
     maria = make_user("maria", "managers")
     instance = make_instance(ask=approval(assign=group("managers")), book=machine(write_group_and_fail, mode="inline"))
     before = WorkflowEvent.objects.count()
@@ -184,7 +186,11 @@ def test_what_cannot_be_stored_fails_the_step_with_the_path(make_instance: Any) 
 def test_a_body_may_choose_among_its_outcomes(make_instance: Any) -> None:
     one, small, large = machine(chooses, outcomes=("small", "large")), machine(note), machine(note)
     instance = make_instance(
-        one=one, small=small, large=large, flow=[one.on("small") >> small, one.on("large") >> large], data={"amount": 99}
+        one=one,
+        small=small,
+        large=large,
+        flow=[one.on("small") >> small, one.on("large") >> large],
+        data={"amount": 99},
     )
     run_jobs()
 

@@ -57,7 +57,9 @@ def test_code_that_differs_from_what_is_published_is_an_error_of_the_checks(make
 
 def test_json_may_only_use_functions_that_code_has_registered() -> None:
     with pytest.raises(FunctionNotRegistered):
-        services.publish({"name": "x", "steps": [{"name": "a", "type": "machine", "function": "os.getcwd"}]}, by=services.SYSTEM)
+        services.publish(
+            {"name": "x", "steps": [{"name": "a", "type": "machine", "function": "os.getcwd"}]}, by=services.SYSTEM
+        )
 
     assert not WorkflowDefinition.objects.filter(name="x").exists()
 

@@ -8,7 +8,19 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from django_workflows import approval, end, expression, function, group, human, initiator, machine, manager_of, services, timer
+from django_workflows import (
+    approval,
+    end,
+    expression,
+    function,
+    group,
+    human,
+    initiator,
+    machine,
+    manager_of,
+    services,
+    timer,
+)
 from django_workflows.engine.executors import executor
 from django_workflows.exceptions import (
     DefinitionNotFound,
@@ -21,13 +33,25 @@ from django_workflows.exceptions import (
     PayloadTooLarge,
     TransitionNotAllowed,
 )
-from django_workflows.models import HumanTask, Incident, StepExecution, TaskCandidate, Timer, WorkflowEvent, WorkflowInstance
+from django_workflows.models import (
+    HumanTask,
+    Incident,
+    StepExecution,
+    TaskCandidate,
+    Timer,
+    WorkflowEvent,
+    WorkflowInstance,
+)
 from django_workflows.testing import assert_log_gives_state, decide_as, frozen_clock
 from tests.app.models import Expense
 
 pytestmark = pytest.mark.django_db
 
-SCHEMA = {"type": "object", "properties": {"amount": {"type": "number"}, "cur": {"default": "EUR"}}, "required": ["amount"]}
+SCHEMA = {
+    "type": "object",
+    "properties": {"amount": {"type": "number"}, "cur": {"default": "EUR"}},
+    "required": ["amount"],
+}
 
 
 def work(ctx: Any) -> None: ...

@@ -59,5 +59,3 @@ def _loop(stop: threading.Event, interval: float, sweep_every: float) -> None:
         except DatabaseError:
             logger.exception("The database did not answer; the ticker looks again in %s s.", interval)
         stop.wait(interval)
-
-
