@@ -68,7 +68,7 @@ class PermissionPolicy:
             user.has_perm(f"django_workflows.{right}") for right in (ADMINISTER, PUBLISH, "view_workflowdefinition")
         ):
             return everything
-        open_to_all = Q(status=DefinitionStatus.PUBLISHED) & ~Q(content__start="granted")
+        open_to_all = Q(status=DefinitionStatus.PUBLISHED) & Q(start="everyone")
         return everything.filter(
             open_to_all | Q(pk__in=self._granted(user, (START, VIEW_INSTANCES, ADMINISTER, PUBLISH)))
         )

@@ -1,6 +1,7 @@
 """What a new user does first: install the wheel, add the app, migrate. Run it where the sources are not.
 
-No test: ``tox run -e dist`` runs a copy of it with nothing installed but the wheel and what it asks for.
+No test: ``tox run -e dist`` runs a copy of it with nothing installed but the wheel and what it asks for,
+and names the source package, whose every file the wheel must carry.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ DISTRIBUTION = "django-durable-workflows"
 #: What only an extra, or a test run, brings along: modules that need it may fail without it.
 OPTIONAL = {"drf_spectacular", "hypothesis", "psycopg", "pytest", "rich", "time_machine"}
 
-#: Folders of the package that hold no Python, and what they must hold once they are there.
-CARRIED = {"templates": "*.html", "static": "*.css", "locale": "*.mo"}
-
 
 def configure() -> None:
     settings.configure(
         SECRET_KEY="not a secret: smoke test",
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        DATABASES={
+            "default": {
+                "ENGINE": "django.db.backends.sqlite3",
+                "NAME": ":memory:",
+                "OPTIONS": {"transaction_mode": "IMMEDIATE"},
+            }
+        },
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         USE_TZ=True,
         STATIC_URL="static/",
@@ -86,15 +90,15 @@ def configure() -> None:
     django.setup()
 
 
-def check_files(package: Path) -> None:
-    """The wheel holds the package and nothing beside it, with all that is not Python."""
+def check_files(package: Path, source: Path) -> None:
+    """The wheel holds every file of the source package, templates and all, and nothing beside it."""
     files = [Path(str(file)) for file in distribution(DISTRIBUTION).files or ()]
     tops = {file.parts[0] for file in files if not file.parts[0].endswith(".dist-info")}
     expect(tops == {package.name}, f"the wheel installs {sorted(tops)}")
     expect((package / "py.typed").is_file(), "py.typed is missing")
-    for folder, pattern in CARRIED.items():
-        home = package / folder
-        expect(not home.exists() or any(home.rglob(pattern)), f"{folder} holds no {pattern}")
+    wanted = {path.relative_to(source) for path in source.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    missing = sorted(str(path) for path in wanted if not (package / path).is_file())
+    expect(bool(wanted) and not missing, f"of {len(wanted)} files in {source} the wheel lacks {missing}")
 
 
 def import_everything(package: Path) -> int:
@@ -130,7 +134,7 @@ def main() -> None:
         distribution(DISTRIBUTION).version == django_workflows.__version__,
         "the wheel's version is not the package's",
     )
-    check_files(package)
+    check_files(package, Path(sys.argv[1]))
     call_command("check", fail_level="WARNING")
     call_command("migrate", verbosity=0)
     count = import_everything(package)

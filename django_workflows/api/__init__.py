@@ -1,1 +1,1 @@
-"""REST."""
+"""REST: parse, call one service, render."""

@@ -33,6 +33,9 @@ class WorkflowDefinition(models.Model):
     description = models.TextField(blank=True, default="")
     tags = models.JSONField(default=list, blank=True)
     status = models.CharField(max_length=10, choices=DefinitionStatus.choices, default=DefinitionStatus.DRAFT)
+    start = models.CharField(
+        max_length=10, default="everyone", choices=(("everyone", _("Everyone")), ("granted", _("Who was granted it")))
+    )
     is_code = models.BooleanField(default=False, help_text=_("Mirrors a workflow class of the project."))
     content = models.JSONField()
     content_hash = models.CharField(max_length=64)

@@ -96,6 +96,7 @@ def _freeze(
     row.version_key = version_key(definition.version)
     row.title, row.description, row.tags = definition.label, definition.description, list(definition.tags)
     row.content, row.content_hash, row.is_code = to_json(definition), content_hash(definition), is_code
+    row.start = definition.start
     row.status, row.published_at = DefinitionStatus.PUBLISHED, now
     row.published_by_id, row.published_by_name = user_key(actor), actor.name
     try:

@@ -93,7 +93,9 @@ def assert_log_gives_state(instance: WorkflowInstance) -> None:
     folded, stored = replayed(instance), snapshot_of(instance)
     for name in Snapshot.__slots__:
         if getattr(folded, name) != getattr(stored, name):
-            raise AssertionError(f"{name}: the log gives {getattr(folded, name)!r}, stored is {getattr(stored, name)!r}")
+            raise AssertionError(
+                f"{name}: the log gives {getattr(folded, name)!r}, stored is {getattr(stored, name)!r}"
+            )
 
 
 __all__ = [

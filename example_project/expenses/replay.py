@@ -223,9 +223,8 @@ def replay(
     flight: deque[tuple[Follower, Iterator[None]]] = deque()
     try:
         while _fill(flight, waiting, document, people, table) or flight:
-            moved = _round(flight, report, keys)
+            moved = _round(flight, report, keys, progress)
             report.seconds = perf_counter() - begun
-            progress(report)
             if not moved:
                 patience()
     finally:
@@ -252,7 +251,9 @@ def _fill(
     return len(flight) > before
 
 
-def _round(flight: deque[tuple[Follower, Iterator[None]]], report: Report, keys: list[Any]) -> bool:
+def _round(
+    flight: deque[tuple[Follower, Iterator[None]]], report: Report, keys: list[Any], progress: Callable[[Report], None]
+) -> bool:
     """Move every case as far as it goes now; whether any has ended."""
     ended = 0
     for _ in range(len(flight)):
@@ -262,6 +263,7 @@ def _round(flight: deque[tuple[Follower, Iterator[None]]], report: Report, keys:
             continue
         ended += 1
         _note(follower, report)
+        progress(report)
         if follower.instance is not None:
             keys.append(follower.instance.pk)
     return ended > 0
