@@ -154,7 +154,7 @@ def _svg_edge(edge: Edge, route: Route, key: str) -> str:
 
 def _svg_label(edge: Edge, route: Route) -> str:
     (x1, y1), (x2, y2) = route.points[0], route.points[1]
-    x, y = _on_curve(x1, y1, x2, y2, 0.42)
+    x, y = _on_curve(x1, y1, x2, y2, 0.18 if route.is_back else 0.42)
     text = edge.text if len(edge.text) <= _LABEL_LENGTH else edge.text[: _LABEL_LENGTH - 1] + "…"
     return (
         f'<text class="wf-label" x="{x:.0f}" y="{y - 4:.0f}" text-anchor="middle" '

@@ -87,10 +87,8 @@ def _messages(error: Any) -> list[tuple[str, str]]:
 def _coerced(schema: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     properties, found = schema.get("properties", {}), {}
     for name, value in data.items():
-        field = properties.get(name, {})
-        if value == "" and not (_kind(field) == "string" and name in schema.get("required", ())):
-            continue
-        found[name] = _from_text(field, value)
+        if value != "":  # what is left empty was not filled in
+            found[name] = _from_text(properties.get(name, {}), value)
     for name, field in properties.items():
         if _kind(field) == "boolean" and name not in found:
             found[name] = False
