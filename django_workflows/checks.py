@@ -14,8 +14,8 @@ from django.utils.module_loading import import_string
 from django_workflows import registry
 from django_workflows.conf import Settings, settings
 from django_workflows.core.codec import content_hash, differences, from_json
-from django_workflows.engine.executors import EXECUTORS
 from django_workflows.engine.database import alias
+from django_workflows.engine.executors import EXECUTORS
 from django_workflows.exceptions import WorkflowError
 from django_workflows.models import WorkflowDefinition
 from django_workflows.states import DefinitionStatus

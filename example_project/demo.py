@@ -136,7 +136,8 @@ def _cycle_times() -> list[tuple[str, int, float]]:
     hours: dict[str, list[float]] = defaultdict(list)
     rows = HumanTask.objects.filter(status="completed").values_list("step", "created_at", "completed_at")
     for step, created, completed in rows.iterator():
-        hours[step].append((completed - created).total_seconds() / 3600)
+        if completed is not None:
+            hours[step].append((completed - created).total_seconds() / 3600)
     return sorted(((step, len(found), statistics.median(found)) for step, found in hours.items()), key=lambda r: -r[1])
 
 

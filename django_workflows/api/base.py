@@ -54,8 +54,8 @@ def handle_error(error: Exception, context: dict[str, Any]) -> Response | None:
         response = _response(error.status_code, _drf_code(error), _drf_message(error), _drf_details(error))
         if isinstance(error, drf.NotAuthenticated | drf.AuthenticationFailed):
             response["WWW-Authenticate"] = getattr(error, "auth_header", "") or "Session"
-        if isinstance(error, drf.Throttled) and error.wait is not None:
-            response["Retry-After"] = f"{error.wait:.0f}"
+        if isinstance(error, drf.Throttled) and getattr(error, "wait", None):
+            response["Retry-After"] = f"{error.wait:.0f}"  # type: ignore[attr-defined]
         return response
     return None
 
@@ -107,7 +107,7 @@ class Pages(CursorPagination):
     page_size = 50
     max_page_size = 500
     page_size_query_param = "page_size"
-    ordering = "-id"
+    ordering: Any = "-id"
 
 
 class View(GenericViewSet[Any]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -54,7 +55,7 @@ class HumanTaskView(View):
     def _shown(self, task: HumanTask) -> Response:
         return Response(task_detail(task, self._actions(task)))
 
-    def _actions(self, task: HumanTask) -> list[str]:
+    def _actions(self, task: HumanTask) -> Sequence[str]:
         """The verbs the user may use on the task as it stands."""
         user: Any = self.request.user
         if not task.is_open or task.instance.is_ended:

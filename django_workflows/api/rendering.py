@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django_workflows.core.drawing import states_of
@@ -150,7 +150,7 @@ def task_form(task: HumanTask) -> dict[str, Any]:
     }
 
 
-def task_detail(task: HumanTask, actions: list[str]) -> dict[str, Any]:
+def task_detail(task: HumanTask, actions: Sequence[str]) -> dict[str, Any]:
     candidates = [
         {"kind": "group" if c.group_id else "user", "name": c.group.name if c.group else str(c.user)}
         for c in task.candidates.all()

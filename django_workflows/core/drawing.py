@@ -111,13 +111,17 @@ def svg(definition: Definition, states: Mapping[str, str] | None = None, *, titl
     key = "wf-" + re.sub(r"[^A-Za-z0-9]+", "-", f"{definition.name}-{definition.version}")
     name = escape(title or f"{definition.label}, version {definition.version}")
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="wf-drawing" role="img" '
-        f'aria-labelledby="{key}-title {key}-desc" viewBox="0 0 {layout.width:.0f} {layout.height:.0f}" '
-        f'width="{layout.width:.0f}" height="{layout.height:.0f}" '
-        f'font-family="system-ui, sans-serif" font-size="13">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="wf-drawing" role="img" '
+            f'aria-labelledby="{key}-title {key}-desc" viewBox="0 0 {layout.width:.0f} {layout.height:.0f}" '
+            f'width="{layout.width:.0f}" height="{layout.height:.0f}" '
+            f'font-family="system-ui, sans-serif" font-size="13">'
+        ),
         f'<title id="{key}-title">{name}</title><desc id="{key}-desc">{escape(_described(definition, states))}</desc>',
-        f'<defs><marker id="{key}-arrow" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" '
-        'orient="auto-start-reverse"><path class="wf-arrow" d="M0 0L8 4L0 8z" fill="#5f6b7a"/></marker></defs>',
+        (
+            f'<defs><marker id="{key}-arrow" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" '
+            'orient="auto-start-reverse"><path class="wf-arrow" d="M0 0L8 4L0 8z" fill="#5f6b7a"/></marker></defs>'
+        ),
     ]
     arrows = list(zip(_edges(definition), layout.routes, strict=True))
     parts += [_svg_edge(edge, route, key) for edge, route in arrows]
@@ -204,7 +208,8 @@ def _svg_icon(shape: str, box: Box, stroke: str) -> str:
     x, y = box.x + 17, box.center[1]
     pen = f'class="wf-icon" fill="none" stroke="{stroke}" stroke-width="1.5"'
     if shape == "human":
-        return f'<path {pen} d="M{x - 3:.0f} {y - 4:.0f}a3.5 3.5 0 1 1 7 0a3.5 3.5 0 1 1 -7 0M{x - 6:.0f} {y + 8:.0f}a6.5 6.5 0 0 1 13 0"/>'
+        head = f"M{x - 3:.0f} {y - 4:.0f}a3.5 3.5 0 1 1 7 0a3.5 3.5 0 1 1 -7 0"
+        return f'<path {pen} d="{head}M{x - 6:.0f} {y + 8:.0f}a6.5 6.5 0 0 1 13 0"/>'
     if shape == "timer":
         return f'<path {pen} d="M{x - 7:.0f} {y:.0f}a7 7 0 1 1 14 0a7 7 0 1 1 -14 0M{x:.0f} {y - 4:.0f}v4h3"/>'
     if shape == "box":

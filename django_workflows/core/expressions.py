@@ -63,7 +63,7 @@ def _compile(text: str) -> _Compiled:
         raise _Broken([_problem(text, f"an expression may have at most {MAX_LENGTH} characters")])
     if not text.strip():
         raise _Broken([_problem(text, "the expression is empty")])
-    if "\x00" in text or not text.isascii() and _has_surrogates(text):
+    if "\x00" in text or (not text.isascii() and _has_surrogates(text)):
         raise _Broken([_problem(text, "the expression holds a character that is none")])
     try:
         expression = _ENVIRONMENT.compile(text)

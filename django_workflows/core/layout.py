@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 Point = tuple[float, float]
@@ -74,7 +75,7 @@ def lay_out(names: Sequence[str], edges: Sequence[tuple[str, str]], sizes: Mappi
         )
         for name in names
     }
-    bends = {
+    bends: dict[Place, Point] = {
         place: (lefts[number] + widths[number] / 2, ys[place] + BEND / 2)
         for number, column in enumerate(columns)
         for place in column
@@ -155,7 +156,7 @@ def _columns(names: Sequence[str], layer: Mapping[str, int], chains: Sequence[Se
 def _neighbours(chains: Sequence[Sequence[Place]]) -> dict[Place, list[Place]]:
     found: dict[Place, list[Place]] = defaultdict(list)
     for chain in chains:
-        for one, other in zip(chain, chain[1:], strict=False):
+        for one, other in pairwise(chain):
             found[one].append(other)
             found[other].append(one)
     return found
@@ -170,7 +171,7 @@ def _order(columns: list[list[Place]], neighbours: Mapping[Place, list[Place]]) 
             beside = columns[number - 1 if forward else number + 1]
             rank = {place: index for index, place in enumerate(beside)}
             own = {place: index for index, place in enumerate(columns[number])}
-            columns[number].sort(key=lambda place: _median(place, neighbours, rank, own))  # noqa: B023
+            columns[number].sort(key=lambda place: _median(place, neighbours, rank, own))
 
 
 def _median(

@@ -127,28 +127,31 @@ def _object(value: Mapping[Any, Any], path: str, depth: int) -> dict[str, Any]:
 
 
 def _extension(value: Any, path: str, depth: int) -> Any:
-    if isinstance(value, Enum):
-        return _tagged(value, _encode(value.value, path, depth - 1))
-    if isinstance(value, str):
-        return _text(str.__str__(value), path)
-    if isinstance(value, (bool, int, float)):
-        return _encode(float(value) if isinstance(value, float) else int(value), path, depth)
     for kind, name, write in _ENCODERS:
         if isinstance(value, kind):
             return {TYPE: name, "value": write(value)}
-    if isinstance(value, (tuple, set, frozenset)):
-        items = [_encode(item, f"{path}[{number}]", depth - 1) for number, item in enumerate(value)]
-        return {TYPE: "tuple" if isinstance(value, tuple) else "set", "value": items}
+    if isinstance(value, Enum):
+        return _tagged(value, _encode(value.value, path, depth - 1))
     if is_dataclass(value) and not isinstance(value, type):
         content = {field.name: getattr(value, field.name) for field in fields(value)}
         return _tagged(value, _object(content, path, depth - 1))
-    if isinstance(value, Mapping):
-        return _object(value, path, depth)
-    if isinstance(value, list):
-        return _encode(list(value), path, depth)
     for is_reference, encode_one in _references:
         if is_reference(value):
             return {TYPE: "model", "value": encode_one(value)}
+    return _relative(value, path, depth)
+
+
+def _relative(value: Any, path: str, depth: int) -> Any:
+    """Subclasses of what JSON knows, and the collections it does not."""
+    if isinstance(value, (tuple, set, frozenset)):
+        items = [_encode(item, f"{path}[{number}]", depth - 1) for number, item in enumerate(value)]
+        return {TYPE: "tuple" if isinstance(value, tuple) else "set", "value": items}
+    if isinstance(value, Mapping):
+        return _object(value, path, depth)
+    kinds: tuple[Callable[[Any], Any], ...] = (str, bool, float, int, list)
+    for kind in kinds:
+        if isinstance(value, kind):  # type: ignore[arg-type]
+            return _encode(kind(value), path, depth)
     raise InvalidValue(f"{path} is a {type(value).__name__}, which cannot be stored as JSON.", path=path)
 
 

@@ -6,21 +6,15 @@ What a transition creates and changes again is written once.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
-
-from django.db.models import F
 
 from django_workflows.core.events import Event
 from django_workflows.core.snapshot import Snapshot
 from django_workflows.models import (
     Decision,
     HumanTask,
-    Incident,
-    StepExecution,
     TaskCandidate,
     Timer,
     WorkflowEvent,
@@ -31,22 +25,22 @@ from django_workflows.models.keys import user_key
 from django_workflows.states import (
     INSTANCE_ENDED,
     EventName,
-    IncidentStatus,
     InstanceStatus,
     StepStatus,
     TaskStatus,
     TimerStatus,
 )
 
+from .book import Book
 from .loader import state_of
-from .rows import insert, update, update_where, upsert
+from .rows import insert, update
 
 
 def record(
     row: WorkflowInstance, snapshot: Snapshot, events: Sequence[Event], *, is_new: bool = False
 ) -> list[WorkflowEvent]:
     """Write everything that the events say, and the instance row; returns the event rows."""
-    book = _Book(row)
+    book = Book(row)
     for event in events:
         book.lines.append(book.line(event))
         writer = _WRITERS.get(event.name)
@@ -78,7 +72,7 @@ INSTANCE_FIELDS = (
 )
 
 
-def _apply(row: WorkflowInstance, snapshot: Snapshot, now: datetime, book: _Book) -> None:
+def _apply(row: WorkflowInstance, snapshot: Snapshot, now: datetime, book: Book) -> None:
     row.status, row.outcome = str(snapshot.status), snapshot.outcome
     row.data, row.results, row.output = dict(snapshot.data), dict(snapshot.steps), dict(snapshot.output)
     row.sequence, row.updated_at = snapshot.sequence, now
@@ -89,179 +83,6 @@ def _apply(row: WorkflowInstance, snapshot: Snapshot, now: datetime, book: _Book
     elif row.paused_at is None:
         row.paused_at = now
     row.state = state_of(snapshot, book.ids)
-
-
-class _Book:
-    """What one transition writes, gathered."""
-
-    def __init__(self, row: WorkflowInstance) -> None:
-        self.row = row
-        self.lines: list[WorkflowEvent] = []
-        self.ids: dict[str, str] = dict(row.state.get("ids", {}))
-        self.executions: dict[str, StepExecution] = {}
-        self.execution_changes: dict[str, dict[str, Any]] = {}
-        self.tasks: dict[str, HumanTask] = {}
-        self.task_changes: dict[str, dict[str, Any]] = {}
-        self.candidates: list[TaskCandidate] = []
-        self.closed_tasks: list[str] = []
-        self.decisions: list[Decision] = []
-        self.timers: dict[tuple[str, str], Timer] = {}
-        self.timer_ends: dict[str, list[tuple[str, str]]] = {}
-        self.incidents: list[tuple[str, Event]] = []
-
-    def line(self, event: Event) -> WorkflowEvent:
-        return WorkflowEvent(
-            tenant=self.row.tenant,
-            instance_id=self.row.pk,
-            definition_id=self.row.definition_id,
-            sequence=event.sequence,
-            name=event.name.value,
-            at=event.at,
-            step=event.step,
-            occurrence=event.occurrence,
-            step_index=event.index,
-            attempt=event.attempt,
-            outcome=event.outcome,
-            duration=event.duration,
-            actor_id=user_key(event.by),
-            actor_name=event.by.name,
-            on_behalf_of_name=event.by.on_behalf_of,
-            payload=event.payload,
-        )
-
-    def execution_id(self, key: str) -> UUID:
-        return UUID(self.ids[key])
-
-    def change(self, event: Event, **fields: Any) -> None:
-        """Set fields of the step execution, new or old."""
-        if event.key in self.executions:
-            _set(self.executions[event.key], fields)
-        else:
-            self.execution_changes.setdefault(event.key, {}).update(fields)
-
-    def change_task(self, event: Event, **fields: Any) -> None:
-        if event.key in self.tasks:
-            _set(self.tasks[event.key], fields)
-        else:
-            self.task_changes.setdefault(event.key, {}).update(fields)
-
-    def open_execution(self, event: Event) -> None:
-        """The first event of a step execution makes its row."""
-        key = event.key
-        if key in self.ids:
-            return
-        self.executions[key] = StepExecution(
-            instance_id=self.row.pk,
-            tenant=self.row.tenant,
-            step=event.step,
-            step_type=event.payload["type"],
-            occurrence=event.occurrence,
-            index=event.index,
-        )
-        self.ids[key] = str(self.executions[key].pk)
-
-    def write(self) -> None:
-        self._write_executions()
-        insert(HumanTask, list(self.tasks.values()))
-        self._write_task_changes()
-        insert(TaskCandidate, self.candidates)
-        if self.closed_tasks:
-            closed = [self.execution_id(key) for key in self.closed_tasks if key not in self.tasks]
-            if closed:
-                update_where(TaskCandidate, {"is_open": False}, {"task_id": closed, "is_open": True})
-        insert(Decision, self.decisions)
-        self._write_timers()
-        for key, event in self.incidents:
-            self._write_incident(key, event)
-        insert(WorkflowEvent, self.lines)
-
-    def _write_executions(self) -> None:
-        """New rows and changed ones in one statement where the changes are alike."""
-        alike: dict[tuple[str, ...], list[StepExecution]] = {}
-        for key, fields in self.execution_changes.items():
-            step, _, occurrence = key.rpartition("#")
-            row = StepExecution(
-                pk=self.execution_id(key),
-                instance_id=self.row.pk,
-                step=step,
-                occurrence=int(occurrence),
-                index=0,
-                **fields,
-            )
-            alike.setdefault(tuple(sorted(fields)), []).append(row)
-        new = list(self.executions.values())
-        for fields_changed, rows in alike.items():
-            upsert(StepExecution, [*new, *rows], fields_changed, ("instance_id", "step", "occurrence"))
-            new = []
-        insert(StepExecution, new)
-
-    def _write_task_changes(self) -> None:
-        """One statement for all tasks that change alike."""
-        alike: list[tuple[dict[str, Any], list[UUID]]] = []
-        for key, fields in self.task_changes.items():
-            same = next((keys for found, keys in alike if found == fields), None)
-            if same is None:
-                alike.append((fields, same := []))
-            same.append(self.execution_id(key))
-        for fields, keys in alike:
-            update_where(HumanTask, fields, {"id": keys})
-
-    def _write_timers(self) -> None:
-        now = self.row.updated_at
-        for status, ended in self.timer_ends.items():
-            old = []
-            for key, name in ended:
-                timer = self.timers.get((key, name))
-                if timer is None:
-                    old.append((key, name))
-                else:
-                    timer.status, timer.closed_at = status, now
-            if old:
-                where = {
-                    "execution_id": list({self.execution_id(key) for key, _ in old}),
-                    "name": list({name for _, name in old}),
-                    "status": TimerStatus.OPEN,
-                }
-                update_where(Timer, {"status": status, "closed_at": now}, where)
-        insert(Timer, list(self.timers.values()))
-
-    def _write_incident(self, key: str, event: Event) -> None:
-        rows = Incident.objects.filter(execution=self.execution_id(key), kind=event.payload["kind"])
-        if event.name == EventName.INCIDENT_RESOLVED:
-            rows.update(
-                status=IncidentStatus.RESOLVED,
-                resolved_at=event.at,
-                resolved_by=user_key(event.by),
-                resolved_by_name=event.by.name,
-                resolution=event.payload["resolution"],
-            )
-            return
-        payload = event.payload
-        facts = {
-            name: payload[name] for name in ("message", "error_type", "diagnostics", "suggested_action", "blocking")
-        }
-        again = rows.update(
-            status=IncidentStatus.OPEN, last_at=event.at, count=F("count") + 1, resolved_at=None, **facts
-        )
-        if not again:
-            cause = f"{self.row.workflow}|{event.step}|{payload['kind']}|{payload['error_type']}"
-            fresh = Incident(
-                tenant=self.row.tenant,
-                instance_id=self.row.pk,
-                execution_id=self.execution_id(key),
-                step=event.step,
-                kind=payload["kind"],
-                fingerprint=hashlib.sha256(cause.encode()).hexdigest(),
-                first_at=event.at,
-                last_at=event.at,
-                **facts,
-            )
-            insert(Incident, [fresh])
-
-
-def _set(row: Any, fields: dict[str, Any]) -> None:
-    for name, value in fields.items():
-        setattr(row, name, value)
 
 
 def _closing(event: Event, status: StepStatus, **fields: Any) -> dict[str, Any]:
@@ -279,7 +100,7 @@ def _closing(event: Event, status: StepStatus, **fields: Any) -> dict[str, Any]:
     }
 
 
-def _step_opened(book: _Book, event: Event) -> None:
+def _step_opened(book: Book, event: Event) -> None:
     book.open_execution(event)
     status = event.payload["status"]
     fields: dict[str, Any] = {"status": status, "attempt": event.attempt}
@@ -290,11 +111,11 @@ def _step_opened(book: _Book, event: Event) -> None:
     book.change(event, **fields)
 
 
-def _step_completed(book: _Book, event: Event) -> None:
+def _step_completed(book: Book, event: Event) -> None:
     book.change(event, **_closing(event, StepStatus.SUCCEEDED, output=event.payload["result"].get("output")))
 
 
-def _step_failed(book: _Book, event: Event) -> None:
+def _step_failed(book: Book, event: Event) -> None:
     payload = event.payload
     error = {
         "error": payload["error"],
@@ -307,22 +128,22 @@ def _step_failed(book: _Book, event: Event) -> None:
         book.change(event, status=StepStatus.FAILED, lease_until=None, **error)
 
 
-def _step_retrying(book: _Book, event: Event) -> None:
+def _step_retrying(book: Book, event: Event) -> None:
     status = StepStatus.WAITING if event.payload["resume_at"] else StepStatus.PENDING
     book.change(event, status=status, attempt=event.attempt, lease_until=None)
 
 
-def _step_skipped(book: _Book, event: Event) -> None:
+def _step_skipped(book: Book, event: Event) -> None:
     book.open_execution(event)
     output = event.payload["result"].get("output")
     book.change(event, **_closing(event, StepStatus.SKIPPED, output=output, error=event.payload["reason"]))
 
 
-def _step_canceled(book: _Book, event: Event) -> None:
+def _step_canceled(book: Book, event: Event) -> None:
     book.change(event, **_closing(event, StepStatus.CANCELED))
 
 
-def _step_progress(book: _Book, event: Event) -> None:
+def _step_progress(book: Book, event: Event) -> None:
     payload = event.payload
     fields: dict[str, Any] = {
         "progress": {"text": payload["text"], "fraction": payload["fraction"], "at": event.at.isoformat()}
@@ -332,7 +153,7 @@ def _step_progress(book: _Book, event: Event) -> None:
     book.change(event, **fields)
 
 
-def _task_created(book: _Book, event: Event) -> None:
+def _task_created(book: Book, event: Event) -> None:
     payload = event.payload
     due_at = datetime.fromisoformat(payload["due_at"]) if payload["due_at"] else None
     key = book.execution_id(event.key)
@@ -363,13 +184,13 @@ def _task_created(book: _Book, event: Event) -> None:
     book.change(event, status=StepStatus.WAITING)
 
 
-def _task_assigned(book: _Book, event: Event) -> None:
+def _task_assigned(book: Book, event: Event) -> None:
     person = event.payload["assignee"]
     book.change_task(event, assignee_id=person["id"], assignee_name=person["name"])
     book.change(event, assigned_to_name=person["name"])
 
 
-def _task_claimed(book: _Book, event: Event) -> None:
+def _task_claimed(book: Book, event: Event) -> None:
     book.change_task(
         event,
         status=TaskStatus.CLAIMED,
@@ -380,12 +201,12 @@ def _task_claimed(book: _Book, event: Event) -> None:
     book.change(event, assigned_to_name=event.by.name)
 
 
-def _task_released(book: _Book, event: Event) -> None:
+def _task_released(book: Book, event: Event) -> None:
     book.change_task(event, status=TaskStatus.OPEN, assignee_id=None, assignee_name="", claimed_at=None)
     book.change(event, assigned_to_name="")
 
 
-def _task_reassigned(book: _Book, event: Event) -> None:
+def _task_reassigned(book: Book, event: Event) -> None:
     """The whole task, or one person's answer, changes hands: so do the candidates."""
     task, to = book.execution_id(event.key), event.payload["to"]
     if event.payload["slot"]:
@@ -400,7 +221,7 @@ def _task_reassigned(book: _Book, event: Event) -> None:
     book.candidates.append(TaskCandidate(task_id=task, due_at=due_at, **{field: to["id"]}))
 
 
-def _task_decided(book: _Book, event: Event) -> None:
+def _task_decided(book: Book, event: Event) -> None:
     payload = event.payload
     book.decisions.append(
         Decision(
@@ -417,15 +238,15 @@ def _task_decided(book: _Book, event: Event) -> None:
     )
 
 
-def _task_completed(book: _Book, event: Event) -> None:
+def _task_completed(book: Book, event: Event) -> None:
     _close_task(book, event, TaskStatus.COMPLETED)
 
 
-def _task_canceled(book: _Book, event: Event) -> None:
+def _task_canceled(book: Book, event: Event) -> None:
     _close_task(book, event, TaskStatus.CANCELED)
 
 
-def _close_task(book: _Book, event: Event, status: TaskStatus) -> None:
+def _close_task(book: Book, event: Event, status: TaskStatus) -> None:
     book.change_task(
         event,
         status=status,
@@ -440,11 +261,11 @@ def _close_task(book: _Book, event: Event, status: TaskStatus) -> None:
             candidate.is_open = candidate.is_open and candidate.task_id != book.execution_id(event.key)
 
 
-def _task_reminded(book: _Book, event: Event) -> None:
+def _task_reminded(book: Book, event: Event) -> None:
     book.change_task(event, reminded_at=event.at)
 
 
-def _timer_started(book: _Book, event: Event) -> None:
+def _timer_started(book: Book, event: Event) -> None:
     name = event.payload["timer"]
     book.timers[event.key, name] = Timer(
         tenant=book.row.tenant,
@@ -459,21 +280,21 @@ def _timer_started(book: _Book, event: Event) -> None:
         book.change(event, status=StepStatus.WAITING)
 
 
-def _timer_fired(book: _Book, event: Event) -> None:
+def _timer_fired(book: Book, event: Event) -> None:
     book.timer_ends.setdefault(TimerStatus.FIRED, []).append((event.key, event.payload["timer"]))
 
 
-def _timer_canceled(book: _Book, event: Event) -> None:
+def _timer_canceled(book: Book, event: Event) -> None:
     book.timer_ends.setdefault(TimerStatus.CANCELED, []).append((event.key, event.payload["timer"]))
 
 
-def _incident(book: _Book, event: Event) -> None:
+def _incident(book: Book, event: Event) -> None:
     book.incidents.append((event.key, event))
     if event.name == EventName.INCIDENT_RAISED and event.payload["blocking"]:
         book.change(event, status=StepStatus.FAILED)
 
 
-def _workflow_failed(book: _Book, event: Event) -> None:
+def _workflow_failed(book: Book, event: Event) -> None:
     book.row.error, book.row.error_type = event.payload["error"], event.payload["error_type"]
 
 

@@ -61,7 +61,7 @@ def update_where(model: type[models.Model], values: Mapping[str, Any], where: Ma
         conditions.append(f"{quote(name)} IN ({', '.join(['%s'] * len(wanted))})")
         params += [convert[name](item) for item in wanted]
     changes = ", ".join(f"{quote(name)} = %s" for name in values)
-    sql = f"UPDATE {quote(model._meta.db_table)} SET {changes} WHERE {' AND '.join(conditions)}"  # noqa: S608
+    sql = f"UPDATE {quote(model._meta.db_table)} SET {changes} WHERE {' AND '.join(conditions)}"  # noqa: S608 - names of our own columns
     with connections[using].cursor() as cursor:
         cursor.execute(sql, params)
         return int(cursor.rowcount)
@@ -71,8 +71,8 @@ def update_where(model: type[models.Model], values: Mapping[str, Any], where: Ma
 def _insertion(model: type[models.Model], using: str) -> tuple[str, str, list[tuple[str, Converter]]]:
     quote = connections[using].ops.quote_name
     fields = model._meta.concrete_fields
-    names = ", ".join(quote(field.column) for field in fields)
-    head = f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES "
+    names = ", ".join(quote(str(field.column)) for field in fields)
+    head = f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES "  # noqa: S608 - names of our own columns
     return head, f"({', '.join(['%s'] * len(fields))})", list(_converters(model, using).items())
 
 
@@ -91,7 +91,7 @@ def _converter(field: Any, using: str) -> Converter:
     if isinstance(target, models.UUIDField):
         return _hex if is_sqlite else _uuid
     if isinstance(field, models.DateTimeField):
-        return connection.ops.adapt_datetimefield_value if is_sqlite else _same  # type: ignore[no-any-return]
+        return connection.ops.adapt_datetimefield_value if is_sqlite else _same
     if isinstance(field, (models.CharField, models.TextField)):
         return _plain_text
     if isinstance(field, (models.IntegerField, models.FloatField, models.BooleanField)):

@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django_workflows import services
+from django_workflows.core.commands import Actor
+from django_workflows.core.events import Event
+from django_workflows.core.snapshot import Snapshot, evolve
 from django_workflows.engine.clock import clock, now
 from django_workflows.engine.executors import executor
 from django_workflows.engine.executors.recording import RecordingExecutor
 from django_workflows.engine.loader import snapshot_of
 from django_workflows.engine.timers import fire_due
-from django_workflows.core.events import Event
-from django_workflows.core.snapshot import Snapshot, evolve
-from django_workflows.core.commands import Actor
 from django_workflows.models import HumanTask, WorkflowEvent, WorkflowInstance
 from django_workflows.states import EventName
 

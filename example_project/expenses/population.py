@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def _drawn(chance: random.Random, quantiles: list[float]) -> float:
     marks = [0.0, *facts()["quantiles"], 1.0]
     values = [quantiles[0], *quantiles, quantiles[-1]]
     at = chance.random()
-    for (low, high), (a, b) in zip(zip(marks, marks[1:], strict=False), zip(values, values[1:], strict=False), strict=True):
+    for (low, high), (a, b) in zip(pairwise(marks), pairwise(values), strict=True):
         if at <= high:
             return a + (b - a) * (at - low) / (high - low)
     return values[-1]

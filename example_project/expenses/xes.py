@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 from xml.etree import ElementTree
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
@@ -91,7 +91,7 @@ def _opened(path: Path) -> IO[bytes]:
     """By its first two bytes, whatever its name says."""
     with path.open("rb") as stream:
         is_gzip = stream.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if is_gzip else path.open("rb")
+    return cast("IO[bytes]", gzip.open(path, "rb")) if is_gzip else path.open("rb")
 
 
 def _cases(stream: IO[bytes], name: str) -> Iterator[Case]:
@@ -205,8 +205,7 @@ def _value(kind: str, text: str) -> Value:
 def write_log(cases: Iterable[Case], path: str | Path) -> int:
     """Write a log that ``read_log`` reads; gzipped if the name ends so. Returns the number of cases."""
     target, count = Path(path), 0
-    opened = gzip.open(target, "wt", encoding="utf-8") if target.suffix == ".gz" else target.open("w", encoding="utf-8")
-    with opened as out:
+    with _created(target) as out:
         out.write(
             '<?xml version="1.0" encoding="UTF-8"?>\n<log xmlns="http://www.xes-standard.org/" xes.version="1.0">\n'
         )
@@ -217,6 +216,10 @@ def write_log(cases: Iterable[Case], path: str | Path) -> int:
             out.write("</trace>\n")
         out.write("</log>\n")
     return count
+
+
+def _created(target: Path) -> IO[str]:
+    return gzip.open(target, "wt", encoding="utf-8") if target.suffix == ".gz" else target.open("w", encoding="utf-8")
 
 
 def _written(event: Event) -> str:

@@ -131,7 +131,13 @@ def test_a_task_is_decided_with_field_errors_first(world: Any) -> None:
     assert 'value="-5"' in text
     accepted = client.post(
         url(task, "decide"),
-        {"outcome": "approved", "field-amount": "12.5", "field-kind": "car", "field-day": "2026-03-01", "comment": "fine"},
+        {
+            "outcome": "approved",
+            "field-amount": "12.5",
+            "field-kind": "car",
+            "field-day": "2026-03-01",
+            "comment": "fine",
+        },
     )
 
     assert accepted.status_code == 302
@@ -187,7 +193,10 @@ def test_an_incident_is_retried_and_skipped(world: Any, make_workflow: Any) -> N
 def test_a_definition_is_published_retired_and_started(world: Any) -> None:
     client, page = client_of(world["operator"]), reverse("admin:django_workflows_workflowdefinition_import")
 
-    assert "line 3, column" in client.post(page, {"text": "name: x\nsteps:\n  - {name: a, type: nothing}\n"}).content.decode()
+    assert (
+        "line 3, column"
+        in client.post(page, {"text": "name: x\nsteps:\n  - {name: a, type: nothing}\n"}).content.decode()
+    )
     assert "errornote" in client.post(page, {"text": "{"}).content.decode()
     refused = client_of(world["ann"]).post(page, {"text": "name: y\nsteps: [{name: a, type: end}]"})
     assert "may not publish" in refused.content.decode()

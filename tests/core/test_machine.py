@@ -7,8 +7,8 @@ import pytest
 
 from django_workflows import approval, decision, end, fork, group, human, join, machine, timer, user
 from django_workflows.core import commands as c
-from django_workflows.core.snapshot import Snapshot
 from django_workflows.core.machine import decide
+from django_workflows.core.snapshot import Snapshot
 from django_workflows.exceptions import AlreadyDecided, StaleAttempt, TransitionNotAllowed
 from tests.core.stories import ANN, BEN, NOW, Story, compiled
 

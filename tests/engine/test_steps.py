@@ -91,7 +91,7 @@ def test_a_body_runs_once_and_its_changes_are_stored(make_instance: Any, mode: s
     instance.refresh_from_db()
     assert instance.status == "completed"
     assert instance.data == {"seen": ["one", "two"]}
-    assert CALLS == [f"{instance.pk}:one:1", ("after", 1), f"{instance.pk}:two:1"]
+    assert [f"{instance.pk}:one:1", ("after", 1), f"{instance.pk}:two:1"] == CALLS
     assert instance.results["two"]["output"] == 3
     assert_log_gives_state(instance)
 
@@ -204,7 +204,7 @@ def test_progress_and_actions_stand_in_the_history(make_instance: Any, mode: str
     instance = make_instance(one=machine(reports, mode=mode))
     run_jobs()
 
-    names = [name for name in WorkflowEvent.objects.of(instance).values_list("name", flat=True)]
+    names = list(WorkflowEvent.objects.of(instance).values_list("name", flat=True))
     assert names[3:8] == [
         "step_progress",
         "step_action_started",
@@ -292,7 +292,7 @@ def test_a_rolled_back_start_leaves_no_job(make_workflow: Any) -> None:
     workflow = make_workflow(one=machine(note))
     services.publish(workflow, by=services.SYSTEM)
 
-    with pytest.raises(RuntimeError), transaction.atomic():
+    with pytest.raises(RuntimeError), transaction.atomic():  # noqa: PT012 - what comes before the error is the point
         services.start(workflow, by=services.SYSTEM)
         raise RuntimeError
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from django_workflows.core.definition import Definition, Step
 from django_workflows.core.events import EventName
 from django_workflows.core.validation import Problem
-
 from django_workflows.states import StepStatus
 
 from .base import never_skipped, step_type

@@ -80,7 +80,7 @@ class Command(BaseCommand):
         if row is None:
             raise CommandError(f"There is no definition {options['name']} {options['at']}".rstrip() + ".")
         definition = services.read(row.content)
-        draw = {"mermaid": mermaid, "dot": dot, "svg": svg, "json": dumps}[options["form"]]
+        draw: Any = {"mermaid": mermaid, "dot": dot, "svg": svg, "json": dumps}[options["form"]]
         self.stdout.write(draw(definition))
 
 
