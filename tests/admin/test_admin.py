@@ -169,7 +169,7 @@ def test_claim_release_hand_on_and_comment(world: Any) -> None:
 
 
 def test_an_incident_is_retried_and_skipped(world: Any, make_workflow: Any) -> None:
-    broken = services.start(make_workflow("broken", one=machine(give_up), done=end("ok")), by=world["ann"])
+    broken = services.start(make_workflow("failing", one=machine(give_up), done=end("ok")), by=world["ann"])
     jobs.run("run_step", str(broken.pk), "one#1", 1)
     client, step = client_of(world["operator"]), StepExecution.objects.get(instance=broken)
 
