@@ -1,0 +1,1 @@
+"""How fast, beside a hand-written floor: ``python -m benchmarks``."""
