@@ -11,6 +11,7 @@ import pkgutil
 import sys
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import Any
 
 import django
 from django.conf import settings
@@ -124,6 +125,31 @@ def expect(condition: bool, problem: str) -> None:
         sys.exit(f"smoke: {problem}")
 
 
+def run_a_workflow() -> None:
+    """One approval, from its publication to its end."""
+    from django.contrib.auth.models import Group, User
+
+    from django_workflows import Workflow, approval, group, machine, services, step_function
+    from django_workflows.models import HumanTask
+
+    @step_function
+    def book(ctx: Any) -> None:
+        ctx.set("booked", True)
+
+    class Leave(Workflow):
+        name = "leave"
+        ask = approval(assign=group("leads"))
+        book = machine(book, mode="transactional")
+
+    lead = User.objects.create_user("lead")
+    Group.objects.create(name="leads").user_set.add(lead)
+    services.publish(Leave, by=services.SYSTEM)
+    instance = services.start("leave", by=lead, data={"days": 3})
+    services.decide(HumanTask.objects.inbox(lead).get(), "approved", by=lead)
+    instance.refresh_from_db()
+    expect((instance.status, instance.data) == ("completed", {"days": 3, "booked": True}), f"it ended as {instance}")
+
+
 def main() -> None:
     configure()
     import django_workflows
@@ -138,6 +164,7 @@ def main() -> None:
     call_command("check", fail_level="WARNING")
     call_command("migrate", verbosity=0)
     count = import_everything(package)
+    run_a_workflow()
     print(f"smoke: {DISTRIBUTION} {django_workflows.__version__}: {count} modules, Django {django.__version__}")
 
 

@@ -85,6 +85,12 @@ class InstanceView(View):
     def fail(self, request: Request, pk: str) -> Response:
         return self._moved(services.fail, reason=self.wanted(reason=str).get("reason", ""))
 
+    @action(detail=True, methods=["post"])
+    def comment(self, request: Request, pk: str) -> Response:
+        row = self.instance
+        services.comment(row, self.wanted(text=str).get("text", ""), by=request.user)
+        return self._shown(row)
+
     @action(detail=True)
     def graph(self, request: Request, pk: str) -> Any:
         row = self.instance

@@ -21,7 +21,7 @@ from django_workflows.core.values import encode
 from django_workflows.engine.assignment import electorate_of
 from django_workflows.engine.database import alias
 from django_workflows.engine.loader import definition_for, snapshot_of
-from django_workflows.engine.locking import locked, uuid_of
+from django_workflows.engine.locking import lock, locked, uuid_of
 from django_workflows.engine.prepared import Prepared
 from django_workflows.engine.runner import advance
 from django_workflows.exceptions import (
@@ -264,12 +264,23 @@ def _reassignment(held: _Held, to: Any, reason: str) -> c.Reassign:
     return c.Reassign(by=held.actor, key=held.key, reason=reason, user=c.Person(id=target.id, name=target.name))
 
 
-def comment(task: Task, text: str, *, by: Any) -> WorkflowInstance:
-    """Add a comment to the history of a task; everybody who sees the task may, also after it is closed."""
+def comment(noun: Task | WorkflowInstance, text: str, *, by: Any) -> WorkflowInstance:
+    """Add a comment to the history of a task or an instance; everybody who sees it may, also after its end."""
     actor = actor_of(by)
     words = _text(text, "text", required=True)
+    if isinstance(noun, WorkflowInstance):
+        return _comment_on_instance(noun, words, actor, by)
+    task = noun
     with transaction.atomic(using=alias()):
         held = _hold(task, actor)
         if not held.is_candidate and not policy().human_tasks(by).filter(pk=held.task_id).exists():
             raise refuse(actor, f"comment on the task {held.task.title!r}", needs="being allowed to see it")
         return advance(held.row, c.Comment(by=actor, key=held.key, text=words))
+
+
+def _comment_on_instance(instance: WorkflowInstance, words: str, actor: c.Actor, by: Any) -> WorkflowInstance:
+    with transaction.atomic(using=alias()):
+        row = lock(instance.pk)
+        if not actor.is_system and not policy().instances(by).filter(pk=row.pk).exists():
+            raise refuse(actor, f"comment on {row}", needs="being allowed to see it")
+        return advance(row, c.Comment(by=actor, text=words))

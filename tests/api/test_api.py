@@ -63,7 +63,7 @@ def routes(world: dict[str, Any]) -> list[tuple[str, str]]:
         ("get", "/api/instances/"),
         ("post", "/api/instances/"),
         *[("get", f"/api/instances/{instance}/{part}") for part in ("", "events/", "steps/", "graph/", "incidents/")],
-        *[("post", f"/api/instances/{instance}/{verb}/") for verb in ("cancel", "pause", "resume", "fail")],
+        *[("post", f"/api/instances/{instance}/{verb}/") for verb in ("cancel", "pause", "resume", "fail", "comment")],
         *[("post", f"/api/instances/{instance}/steps/{step}/{verb}/") for verb in ("retry", "skip")],
         ("get", "/api/tasks/"),
         ("get", f"/api/tasks/{task}/"),

@@ -95,7 +95,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
 
 
 def test_what_came_before_the_break_has_been_read(write: Any) -> None:
-    found = []
+    found: list[Any] = []
     text = log(event()).replace("</log>", "") + "<trace><broken"
 
     with pytest.raises(LogError, match="after 1 cases"):
