@@ -30,6 +30,7 @@ HTTP meaning lives in ``api/base.py`` alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -204,3 +205,14 @@ class FatalError(StepError):
     """Do not try again, whatever the retry policy says."""
 
     code = "fatal_error"
+
+
+def mark_step(error: BaseException, step: str) -> None:
+    """Note on any error that an inline step raised it, and so refused the transition that reached it."""
+    with suppress(AttributeError):  # an error with slots has no place for the note
+        error.workflow_step = step  # type: ignore[attr-defined]
+
+
+def refusing_step(error: BaseException) -> str:
+    """The inline step that raised the error, and refused the transition by it; empty for any other error."""
+    return str(getattr(error, "workflow_step", ""))

@@ -8,6 +8,7 @@ from django.apps import AppConfig, apps
 from django.db.models.signals import post_migrate
 
 from django_workflows.engine.database import alias
+from django_workflows.engine.executors import executor
 from django_workflows.services import mirror
 
 
@@ -20,7 +21,8 @@ def connect() -> None:
 
 
 def mirror_definitions(sender: AppConfig, using: str, plan: Any = (), **kwargs: Any) -> None:
-    """After ``migrate`` the registered workflow classes have their rows."""
+    """After ``migrate`` the registered workflow classes have their rows, and the queue its schedule."""
     undone = any(migration.app_label == "django_workflows" and backwards for migration, backwards in plan)
     if using == alias() and not undone:
         mirror()
+        executor().install()

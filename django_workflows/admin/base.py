@@ -18,7 +18,7 @@ from django_workflows.conf import settings
 from django_workflows.core.masking import mask
 from django_workflows.engine.loader import definition_for
 from django_workflows.engine.locking import uuid_of
-from django_workflows.exceptions import NotAuthorized, WorkflowError
+from django_workflows.exceptions import NotAuthorized, WorkflowError, refusing_step
 from django_workflows.permissions import PermissionPolicy, policy
 
 
@@ -110,6 +110,12 @@ class ReadOnlyAdmin(admin.ModelAdmin):
                 raise PermissionDenied(error.message) from error
             except WorkflowError as error:
                 self.message_user(request, error.message, messages.ERROR)
+                answer = None
+            except Exception as error:
+                step = refusing_step(error)
+                if not step:
+                    raise
+                self.message_user(request, f"The step {step!r} refused it: {error}", messages.ERROR)
                 answer = None
             return answer or HttpResponseRedirect(self.url_of(row))
 

@@ -57,6 +57,8 @@ def handle_error(error: Exception, context: dict[str, Any]) -> Response | None:
         if isinstance(error, drf.Throttled) and getattr(error, "wait", None):
             response["Retry-After"] = f"{error.wait:.0f}"  # type: ignore[attr-defined]
         return response
+    if step := errors.refusing_step(error):
+        return _response(409, "step_refused", f"The step {step!r} refused it: {error}", {"step": step})
     return None
 
 

@@ -80,6 +80,7 @@ class StartStep(StepCommand):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompleteStep(StepCommand):
     attempt: int
+    input: Any = None
     output: Any = None
     outcome: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)

@@ -286,6 +286,7 @@ class Run:
         follow: tuple[Edge, ...] | None = None,
         opens: int = 0,
         closes: str = "",
+        arguments: Any = None,
     ) -> None:
         """The step is through: record its result and leave by the edge of its outcome."""
         if self._in_conflict(token, changes or {}, removed):
@@ -304,6 +305,7 @@ class Run:
             "opens": opens,
             "closes": closes,
             "dead_end": dead_end,
+            "input": arguments,
         }
         extra = {name: value for name, value in extra.items() if value}
         if opens:

@@ -72,6 +72,7 @@ def complete_step(run: Run, command: c.CompleteStep) -> None:
         result={"outcome": outcome, "output": command.output},
         changes=command.changes,
         removed=command.removed,
+        arguments=command.input,
     )
 
 

@@ -39,11 +39,13 @@ def call_body(
     step = machine_step(definition, token)
     kept: list[dict[str, Any]] = []
     context = StepContext(row, snapshot, token, report or kept.append)
-    output = invoke(step, context, snapshot)
+    arguments = _arguments(step, snapshot)
+    output = called(step.function, context, **arguments)
     changes, removed = context.changes()
     return CompleteStep(
         key=token.key,
         attempt=token.attempt,
+        input=arguments,
         output=encode(output, max_bytes=settings.MAX_PAYLOAD_BYTES),
         outcome=context.chosen,
         changes=changes,
@@ -59,16 +61,15 @@ def machine_step(definition: Definition, token: Token) -> MachineStep:
     return step
 
 
-def invoke(step: MachineStep, context: StepContext, snapshot: Snapshot) -> Any:
-    """Call the function, which may be a coroutine function."""
-    arguments = {}
-    if step.arguments:
-        scope = scope_of(snapshot, clock.now())
-        arguments = {name: expressions.evaluate(text, scope) for name, text in step.arguments.items()}
-    return _called(step.function, context, **arguments)
+def _arguments(step: MachineStep, snapshot: Snapshot) -> dict[str, Any]:
+    if not step.arguments:
+        return {}
+    scope = scope_of(snapshot, clock.now())
+    return {name: expressions.evaluate(text, scope) for name, text in step.arguments.items()}
 
 
-def _called(name: str, *args: Any, **kwargs: Any) -> Any:
+def called(name: str, *args: Any, **kwargs: Any) -> Any:
+    """Call a registered function, which may be a coroutine function."""
     function = function_named(name)
     if inspect.iscoroutinefunction(function):
         return async_to_sync(function)(*args, **kwargs)
@@ -81,7 +82,7 @@ def succeeded(
     """Call ``on_success(ctx, result)``, once, in the transaction that records the completion."""
     step = machine_step(definition, token)
     if step.on_success:
-        _called(step.on_success, StepContext(row, snapshot, token), decode(done.output))
+        called(step.on_success, StepContext(row, snapshot, token), decode(done.output))
 
 
 def failed(
@@ -97,7 +98,7 @@ def failed(
     if failure.retry_in is not None or not step.on_failure:
         return failure
     context = StepContext(row, snapshot, token)
-    if _called(step.on_failure, context, error) is not True:
+    if called(step.on_failure, context, error) is not True:
         return failure
     changes, removed = context.changes()
     return CompleteStep(key=token.key, attempt=token.attempt, changes=changes, removed=removed, outcome=context.chosen)

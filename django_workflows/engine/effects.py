@@ -20,14 +20,15 @@ from django_workflows.core.effects import (
     RunInline,
 )
 from django_workflows.core.events import Event
-from django_workflows.core.snapshot import Snapshot
+from django_workflows.core.snapshot import Snapshot, Token
 from django_workflows.core.steps import HumanStep
 from django_workflows.core.values import encode
+from django_workflows.exceptions import mark_step
 from django_workflows.models import WorkflowInstance
 from django_workflows.registry import function_named
 
 from .assignment import resolve
-from .bodies import call_body, succeeded
+from .bodies import call_body, failure_of, machine_step, succeeded
 from .context import StepContext, describe
 from .database import alias
 from .executors import Job, executor
@@ -41,6 +42,12 @@ class Moment:
     definition: Definition
     snapshot: Snapshot
     events: Sequence[Event]
+    command: c.Command
+
+    @property
+    def is_driven_by_engine(self) -> bool:
+        """Whether nobody waits for the answer: a job or a timer is what moves the instance."""
+        return isinstance(self.command, (c.CompleteStep, c.FailStep, c.FireTimer, c.InterruptStep))
 
 
 @singledispatch
@@ -51,7 +58,22 @@ def answer(question: Question, moment: Moment) -> c.Command:
 
 @answer.register
 def _run_inline(question: RunInline, moment: Moment) -> c.Command:
+    """What the body raises refuses the transition; where nobody could be told, it becomes an incident."""
     token = moment.snapshot.tokens[question.key]
+    if not moment.is_driven_by_engine:
+        try:
+            return _inline(moment, token)
+        except Exception as error:
+            mark_step(error, token.step)
+            raise
+    try:
+        with transaction.atomic(using=alias()):
+            return _inline(moment, token)
+    except Exception as error:  # noqa: BLE001 - user code: its writes are rolled back, the rest of the transition stands
+        return failure_of(machine_step(moment.definition, token), token, error)
+
+
+def _inline(moment: Moment, token: Token) -> c.CompleteStep:
     done = call_body(moment.row, moment.definition, moment.snapshot, token)
     succeeded(moment.row, moment.definition, moment.snapshot, token, done)
     return done

@@ -24,7 +24,9 @@ from .bodies import call_body, failed, machine_step, succeeded
 from .database import alias
 from .loader import definition_for, snapshot_of
 from .locking import lock
+from .recovery import sweep
 from .runner import advance, handle
+from .timers import fire_due
 
 logger = logging.getLogger("django_workflows.jobs")
 
@@ -39,6 +41,15 @@ def run(kind: str, instance_id: str, key: str = "", attempt: int = 0) -> None:
         logger.info("Job %s %s of %s came too late: %s", kind, key, instance_id, refusal)
     except Exception:  # the edge of a job: the queue must not see it, recovery takes it up again
         logger.exception("Job %s %s of %s failed outside of its step.", kind, key, instance_id)
+
+
+def tick() -> None:
+    """One look at the agenda and at what is lost; called by a schedule of the queue."""
+    try:
+        fire_due()
+        sweep()
+    except Exception:  # the edge of a job, as above
+        logger.exception("The look at the agenda failed; the next one comes.")
 
 
 def run_step(instance_id: str, key: str, attempt: int) -> None:

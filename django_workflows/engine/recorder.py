@@ -113,6 +113,8 @@ def _step_opened(book: Book, event: Event) -> None:
 
 def _step_completed(book: Book, event: Event) -> None:
     book.change(event, **_closing(event, StepStatus.SUCCEEDED, output=event.payload["result"].get("output")))
+    if "input" in event.payload:
+        book.change(event, input=event.payload["input"])
 
 
 def _step_failed(book: Book, event: Event) -> None:

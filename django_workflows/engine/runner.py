@@ -49,7 +49,7 @@ def _settle(
     row: WorkflowInstance, definition: Definition, snapshot: Snapshot, command: Command
 ) -> tuple[Snapshot, list[Event], list[Effect]]:
     """Decide, answer what the core asks, decide again, until it asks nothing more."""
-    now = clock.now()
+    now, first = clock.now(), command
     events: list[Event] = []
     effects: list[Effect] = []
     questions: deque[Question] = deque()
@@ -63,5 +63,5 @@ def _settle(
         questions = deque(question for question in questions if question.key in snapshot.tokens)
         if not questions:
             return snapshot, events, effects
-        moment = Moment(row=row, definition=definition, snapshot=snapshot, events=events)
+        moment = Moment(row=row, definition=definition, snapshot=snapshot, events=events, command=first)
         command = answer(questions.popleft(), moment)

@@ -6,7 +6,7 @@ and announces after the commit. ``by`` is a user, or ``SYSTEM``; it is never lef
 
 from django_workflows.core.commands import SYSTEM
 
-from .definitions import mirror, publish, reactivate, read, retire
+from .definitions import mirror, publish, reactivate, read, retire, save_draft
 from .human_tasks import claim, comment, decide, reassign, release
 from .instances import cancel, fail, pause, resume, retry_step, skip_step, start
 
@@ -27,6 +27,7 @@ __all__ = [
     "resume",
     "retire",
     "retry_step",
+    "save_draft",
     "skip_step",
     "start",
 ]

@@ -30,11 +30,13 @@ from django_workflows.states import DefinitionStatus, EventName
 
 from .authority import actor_of, refuse
 
-Source = type[Workflow] | Definition | Mapping[str, Any] | str | bytes
+Source = type[Workflow] | Definition | WorkflowDefinition | Mapping[str, Any] | str | bytes
 
 
 def read(source: Source) -> Definition:
     """A definition from a class, JSON or YAML; raises ``InvalidDefinition`` and its kin."""
+    if isinstance(source, WorkflowDefinition):
+        source = source.content
     if isinstance(source, type) and issubclass(source, Workflow):
         return registry.definition_of(source)
     if isinstance(source, Definition):
@@ -69,6 +71,39 @@ def publish(source: Source, *, by: Any, tenant: str = "") -> WorkflowDefinition:
         return _freeze(row, definition, actor, tenant, is_code=is_code)
 
 
+def save_draft(source: Source, *, by: Any, tenant: str = "") -> WorkflowDefinition:
+    """Store a definition that may still be wrong; it starts nothing until ``publish`` freezes it.
+
+    Raises ``InvalidDefinition`` for what is no definition at all, ``NotAuthorized``, or
+    ``DefinitionConflict`` if this version is published already.
+    """
+    actor = actor_of(by)
+    definition = from_json(source) if isinstance(source, Mapping) else source
+    definition = loads(definition) if isinstance(definition, (str, bytes)) else definition
+    if not isinstance(definition, Definition):
+        raise InvalidInput(f"A Definition, JSON or YAML is expected, not {source!r:.80}.")
+    with transaction.atomic(using=alias()):
+        row = _row(definition, tenant, for_update=True)
+        if not actor.is_system and not policy().may_publish(by, row):
+            raise refuse(actor, f"store a draft of {definition.name}", needs="the right to publish")
+        if row is not None and row.status != DefinitionStatus.DRAFT:
+            raise DefinitionConflict(
+                f"{row.name} version {row.version} is published and never changes. Raise the version.",
+                name=row.name,
+                version=row.version,
+            )
+        row = row or WorkflowDefinition(tenant=tenant, name=definition.name, version=definition.version)
+        _fill(row, definition)
+        row.save(using=alias())
+        return row
+
+
+def _fill(row: WorkflowDefinition, definition: Definition) -> None:
+    row.version_key = version_key(definition.version)
+    row.title, row.description, row.tags = definition.label, definition.description, list(definition.tags)
+    row.content, row.content_hash, row.start = to_json(definition), content_hash(definition), definition.start
+
+
 def _row(definition: Definition, tenant: str, *, for_update: bool = False) -> WorkflowDefinition | None:
     rows = WorkflowDefinition.objects.using(alias())
     rows = rows.select_for_update() if for_update else rows
@@ -93,10 +128,8 @@ def _freeze(
 ) -> WorkflowDefinition:
     now = clock.now()
     row = row or WorkflowDefinition(tenant=tenant, name=definition.name, version=definition.version)
-    row.version_key = version_key(definition.version)
-    row.title, row.description, row.tags = definition.label, definition.description, list(definition.tags)
-    row.content, row.content_hash, row.is_code = to_json(definition), content_hash(definition), is_code
-    row.start = definition.start
+    _fill(row, definition)
+    row.is_code = is_code
     row.status, row.published_at = DefinitionStatus.PUBLISHED, now
     row.published_by_id, row.published_by_name = user_key(actor), actor.name
     try:

@@ -136,7 +136,7 @@ def test_from_start_to_decision(world: Any, client_of: Any) -> None:
         pytest.param('{"comment": "\\u0000"}', 400, "invalid_value", id="nul"),
         pytest.param('{"comment": "\\ud800"}', 400, "invalid_value", id="surrogate"),
         pytest.param('{"a": 1, "a": 2}', 400, "invalid_input", id="double-key"),
-        pytest.param("[" * 5000, 413, "payload_too_large", id="deep"),
+        pytest.param("[" * 5000 + "]" * 5000, 413, "payload_too_large", id="deep"),
         pytest.param('{"comment": "' + "x" * 5_000_000 + '"}', 413, "payload_too_large", id="five-megabytes"),
         pytest.param('{"form": {"amount": 99999999999999999999999}}', 400, "invalid_input", id="huge-int"),
         pytest.param(b"\xff", 400, "invalid_input", id="not-utf-8"),
@@ -230,6 +230,19 @@ def test_the_same_idempotency_key_is_answered_with_the_same_instance(world: Any,
     body = {"workflow": "sample", "business_key": "b"}
     assert client.post("/api/instances/", body, format="json").status_code == 201
     assert client.post("/api/instances/", body, format="json").status_code == 409
+
+
+def test_an_inline_step_that_raises_refuses_the_decision(world: Any, client_of: Any, make_workflow: Any) -> None:
+    body = {"ask": approval(assign=group("managers")), "book": machine(give_up, mode="inline")}
+    instance = services.start(make_workflow("strict", **body), by=world["ann"])
+    task = HumanTask.objects.get(instance=instance)
+
+    refused = client_of(world["maria"]).post(f"/api/tasks/{task.pk}/decide/", {"outcome": "approved"}, format="json")
+
+    assert (refused.status_code, refused.json()["code"]) == (409, "step_refused")
+    assert "no such account" in refused.json()["message"]
+    task.refresh_from_db()
+    assert task.status == "open"
 
 
 def test_a_subject_must_be_visible_to_who_names_it(world: Any, client_of: Any) -> None:

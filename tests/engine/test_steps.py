@@ -5,13 +5,16 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
+from django.core.management import CommandError, call_command
+from django.utils.module_loading import import_string
+from django_q.models import Schedule
 
-from django_workflows import FatalError, Retry, RetryableError, approval, group, machine, services
+from django_workflows import FatalError, Retry, RetryableError, approval, end, group, machine, services, timer
 from django_workflows.engine import jobs
 from django_workflows.engine.executors import executor
 from django_workflows.engine.recovery import sweep
 from django_workflows.exceptions import TransitionNotAllowed
-from django_workflows.models import HumanTask, Incident, StepExecution, WorkflowEvent, WorkflowInstance
+from django_workflows.models import HumanTask, Incident, StepExecution, Timer, WorkflowEvent, WorkflowInstance
 from django_workflows.testing import assert_log_gives_state, decide_as, frozen_clock, run_jobs
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -37,6 +40,10 @@ def write_group(ctx: Any) -> None:
 def write_group_and_fail(ctx: Any) -> None:
     Group.objects.create(name="half done")
     raise ValueError("no such account")
+
+
+def add(ctx: Any, a: int, b: int) -> int:
+    return a + b
 
 
 def fail_twice(ctx: Any) -> str:
@@ -275,6 +282,62 @@ def test_a_worker_whose_lease_is_over_is_replaced_and_cannot_write_any_more(make
     assert [job.attempt for job in jobs_before] == [2]
     assert (instance.status, StepExecution.objects.get().attempt) == ("completed", 2)
     assert_log_gives_state(instance)
+
+
+def test_an_inline_step_that_raises_where_nobody_waits_is_an_incident(make_instance: Any) -> None:
+    steps = {"rest": timer("1h"), "book": machine(write_group_and_fail, mode="inline"), "done": end("done")}
+    with frozen_clock() as clock:
+        instance = make_instance(**steps)
+        assert clock.move(timedelta(hours=1)) == 1
+
+    assert Incident.objects.get(instance=instance).step == "book"
+    assert not Group.objects.filter(name="half done").exists()
+    assert_log_gives_state(instance)
+
+
+def test_an_inline_step_that_raises_behind_a_job_is_an_incident_and_the_job_is_done(make_instance: Any) -> None:
+    instance = make_instance(
+        first=machine(note, mode="transactional"), book=machine(write_group_and_fail, mode="inline")
+    )
+    run_jobs()
+
+    assert Incident.objects.get(instance=instance).step == "book"
+    assert instance.step_executions.get(step="first").status == "succeeded"
+
+
+def test_arguments_are_evaluated_and_kept_as_the_input(make_instance: Any) -> None:
+    instance = make_instance(
+        one=machine(add, arguments={"a": "data.x", "b": "2"}, mode="transactional"), data={"x": 40}
+    )
+    run_jobs()
+
+    execution = instance.step_executions.get()
+    assert (execution.input, execution.output) == ({"a": 40, "b": 2}, 42)
+
+
+def test_the_ticker_looks_once_and_refuses_nonsense(make_instance: Any, capsys: Any) -> None:
+    make_instance(rest=timer("1h"))
+    Timer.objects.update(due_at="2020-01-01T00:00:00Z")
+
+    call_command("workflows_ticker", "--once")
+
+    assert "1 timers fired" in capsys.readouterr().out
+    assert WorkflowInstance.objects.get().status == "completed"
+    with pytest.raises(CommandError):
+        call_command("workflows_ticker", "--interval", "0")
+
+
+def test_migrating_gives_the_cluster_a_schedule_that_looks_at_the_agenda(make_instance: Any, settings: Any) -> None:
+    settings.WORKFLOWS_EXECUTOR = "django_q"
+    for _ in range(2):
+        executor().install()
+    schedule = Schedule.objects.get(name="django_workflows")
+    make_instance(rest=timer("1h"))
+    Timer.objects.update(due_at="2020-01-01T00:00:00Z")
+
+    import_string(schedule.func)()
+
+    assert WorkflowInstance.objects.get().status == "completed"
 
 
 def test_the_immediate_executor_runs_a_chain_without_nesting(make_instance: Any, settings: Any) -> None:

@@ -77,6 +77,25 @@ def test_what_is_no_definition_is_a_typed_error(source: Any) -> None:
         services.publish(source, by=services.SYSTEM)
 
 
+def test_a_draft_may_be_wrong_starts_nothing_and_is_frozen_by_publishing() -> None:
+    draft = services.save_draft(
+        {**JSON, "steps": [*JSON["steps"], {"name": "lost", "type": "end"}], "edges": []}, by=services.SYSTEM
+    )
+    with pytest.raises(DefinitionNotFound):
+        services.start("leave", by=services.SYSTEM)
+    with pytest.raises(InvalidDefinition):
+        services.publish(draft, by=services.SYSTEM)
+
+    assert services.save_draft(JSON, by=services.SYSTEM).pk == draft.pk
+    draft.refresh_from_db()
+    published = services.publish(draft, by=services.SYSTEM)
+
+    assert (published.pk, published.status) == (draft.pk, "published")
+    assert services.start("leave", by=services.SYSTEM).workflow == "leave"
+    with pytest.raises(DefinitionConflict):
+        services.save_draft(JSON, by=services.SYSTEM)
+
+
 def test_a_version_can_be_retired_once(make_workflow: Any) -> None:
     services.publish(make_workflow(ask=approval(assign=group("a"))), by=services.SYSTEM)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from django.utils.module_loading import import_string
 
 #: What a worker calls; named by its path, as queues want it.
+TICK = "django_workflows.engine.jobs.tick"
 RUN = "django_workflows.engine.jobs.run"
 
 
@@ -26,6 +27,9 @@ class Job:
 
 class Executor(ABC):
     """Gets jobs to a worker. A job may be lost (recovery finds its row) or come twice (the second finds nothing)."""
+
+    def install(self) -> None:  # noqa: B027 - most executors need nothing
+        """Called after ``migrate``: set up whatever looks at the agenda from time to time."""
 
     @abstractmethod
     def enqueue(self, job: Job) -> None:

@@ -9,16 +9,16 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from django.db import transaction
+from django.db import connections, router, transaction
 from django_q.brokers import get_broker
 from django_q.brokers.orm import ORM
 from django_q.conf import Conf
-from django_q.models import OrmQ
+from django_q.models import Schedule
 from django_q.tasks import async_task
 
 from django_workflows.engine.database import alias
 
-from .base import RUN, Executor, Job
+from .base import RUN, TICK, Executor, Job
 
 
 class DjangoQExecutor(Executor):
@@ -31,6 +31,12 @@ class DjangoQExecutor(Executor):
             send()
         else:
             transaction.on_commit(send, using=alias())
+
+    def install(self) -> None:
+        """A schedule of the cluster looks at the agenda every minute, should no ticker run."""
+        if Schedule._meta.db_table in connections[router.db_for_write(Schedule)].introspection.table_names():
+            known = {"func": TICK, "schedule_type": Schedule.MINUTES, "minutes": 1, "repeats": -1}
+            Schedule.objects.get_or_create(name="django_workflows", defaults=known)
 
 
 def _send(job: Job, broker: Any) -> None:
@@ -47,8 +53,3 @@ def _send(job: Job, broker: Any) -> None:
             "task_name": f"{job.kind} {job.key or job.instance_id}"[:100],
         },
     )
-
-
-def queue_length() -> int:
-    """The number of messages that wait, where the broker can tell."""
-    return int(OrmQ.objects.using(Conf.ORM).count() if Conf.ORM else get_broker().queue_size())
