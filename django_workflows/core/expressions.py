@@ -83,7 +83,7 @@ def _problem(text: str, message: str) -> ExpressionProblem:
 
 def _problems(text: str, report: str) -> list[ExpressionProblem]:
     found = [
-        ExpressionProblem(message=message, line=int(line), column=int(column) + 1, text=text)
+        ExpressionProblem(message=message, line=int(line), column=int(column), text=text)
         for line, column, message in _PLACE.findall(report)
     ]
     return found or [_problem(text, report.splitlines()[0].removeprefix("INVALID_ARGUMENT: "))]
