@@ -54,7 +54,9 @@ def test_right_settings_are_silent(settings: Any) -> None:
         ({"ack_failures": False}, "workflows.W005"),
     ],
 )
-def test_a_queue_that_would_run_jobs_twice_or_never_is_warned_of(settings: Any, change: dict[str, Any], code: str) -> None:
+def test_a_queue_that_would_run_jobs_twice_or_never_is_warned_of(
+    settings: Any, change: dict[str, Any], code: str
+) -> None:
     settings.WORKFLOWS_EXECUTOR = "django_q"
     settings.Q_CLUSTER = {**GOOD, **change}
 
@@ -70,7 +72,9 @@ def test_a_good_queue_and_other_executors_are_silent(settings: Any) -> None:
     assert ids(checks.check_queue(None)) == ["workflows.E007"]
 
 
-def test_databases_without_the_law_are_refused_and_deferred_sqlite_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_databases_without_the_law_are_refused_and_deferred_sqlite_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert checks.check_database(None) == []
     monkeypatch.setitem(connection.settings_dict, "OPTIONS", {})
     expected = ["workflows.W001"] if connection.vendor == "sqlite" else []
