@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -69,9 +69,14 @@ def stop_listening(listener: Listener) -> None:
         _listeners.remove(listener)
 
 
+def is_heard(names: Iterable[EventName]) -> bool:
+    """Whether anybody would hear one of these events."""
+    return bool(_listeners) or any(signals.SIGNALS[name].receivers for name in names)
+
+
 def announce(lines: Sequence[WorkflowEvent], *, sensitive: Sequence[str], using: str) -> None:
     """Send the events when the transaction that is open has been committed."""
-    if _listeners or any(signals.SIGNALS[EventName(line.name)].receivers for line in lines):
+    if is_heard(EventName(line.name) for line in lines):
         transaction.on_commit(partial(_send, lines, sensitive), using=using, robust=True)
 
 

@@ -19,10 +19,10 @@ from django_workflows.models import (
     WorkflowEvent,
     WorkflowInstance,
 )
-from django_workflows.models.keys import user_key
+from django_workflows.models.keys import new_id, user_key
 from django_workflows.states import EventName, IncidentStatus, TimerStatus
 
-from .rows import insert, update_where, upsert
+from .rows import columns_of, insert, insert_values, update_where, upsert
 
 
 class Book:
@@ -30,7 +30,7 @@ class Book:
 
     def __init__(self, row: WorkflowInstance) -> None:
         self.row = row
-        self.lines: list[WorkflowEvent] = []
+        self.lines: list[list[Any]] = []
         self.ids: dict[str, str] = dict(row.state.get("ids", {}))
         self.executions: dict[str, StepExecution] = {}
         self.execution_changes: dict[str, dict[str, Any]] = {}
@@ -43,25 +43,28 @@ class Book:
         self.timer_ends: dict[str, list[tuple[str, str]]] = {}
         self.incidents: list[tuple[str, Event]] = []
 
-    def line(self, event: Event) -> WorkflowEvent:
-        return WorkflowEvent(
-            tenant=self.row.tenant,
-            instance_id=self.row.pk,
-            definition_id=self.row.definition_id,
-            sequence=event.sequence,
-            name=event.name.value,
-            at=event.at,
-            step=event.step,
-            occurrence=event.occurrence,
-            step_index=event.index,
-            attempt=event.attempt,
-            outcome=event.outcome,
-            duration=event.duration,
-            actor_id=user_key(event.by),
-            actor_name=event.by.name,
-            on_behalf_of_name=event.by.on_behalf_of,
-            payload=event.payload,
-        )
+    def line(self, event: Event) -> list[Any]:
+        """The event as the values of a row, which is made an object only if somebody listens."""
+        values = {
+            "id": new_id(),
+            "tenant": self.row.tenant,
+            "instance_id": self.row.pk,
+            "definition_id": self.row.definition_id,
+            "sequence": event.sequence,
+            "name": event.name.value,
+            "at": event.at,
+            "step": event.step,
+            "occurrence": event.occurrence,
+            "step_index": event.index,
+            "attempt": event.attempt,
+            "outcome": event.outcome,
+            "duration": event.duration,
+            "actor_id": user_key(event.by),
+            "actor_name": event.by.name,
+            "on_behalf_of_name": event.by.on_behalf_of,
+            "payload": event.payload,
+        }
+        return [values[name] for name in columns_of(WorkflowEvent)]
 
     def execution_id(self, key: str) -> UUID:
         return UUID(self.ids[key])
@@ -107,7 +110,7 @@ class Book:
         self._write_timers()
         for key, event in self.incidents:
             self._write_incident(key, event)
-        insert(WorkflowEvent, self.lines)
+        insert_values(WorkflowEvent, self.lines)
 
     def _write_executions(self) -> None:
         """New rows and changed ones in one statement where the changes are alike."""

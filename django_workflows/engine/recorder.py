@@ -17,7 +17,6 @@ from django_workflows.models import (
     HumanTask,
     TaskCandidate,
     Timer,
-    WorkflowEvent,
     WorkflowInstance,
 )
 from django_workflows.models.human_tasks import CANDIDATE, EXCLUDED
@@ -38,8 +37,8 @@ from .rows import insert, update
 
 def record(
     row: WorkflowInstance, snapshot: Snapshot, events: Sequence[Event], *, is_new: bool = False
-) -> list[WorkflowEvent]:
-    """Write everything that the events say, and the instance row; returns the event rows."""
+) -> list[list[Any]]:
+    """Write everything that the events say, and the instance row; returns the values of the event rows."""
     book = Book(row)
     for event in events:
         book.lines.append(book.line(event))

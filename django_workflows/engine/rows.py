@@ -22,7 +22,7 @@ Converter = Callable[[Any], Any]
 
 def insert(model: type[models.Model], rows: Sequence[Any]) -> None:
     """One statement for all rows (none for no rows), as far as the database takes so many values."""
-    _insert(model, rows, "")
+    insert_values(model, _values(model, rows))
 
 
 def upsert(model: type[models.Model], rows: Sequence[Any], fields: Sequence[str], keys: Sequence[str]) -> None:
@@ -30,16 +30,28 @@ def upsert(model: type[models.Model], rows: Sequence[Any], fields: Sequence[str]
     quote = connections[alias()].ops.quote_name
     target = ", ".join(quote(key) for key in keys)
     changes = ", ".join(f"{quote(field)} = EXCLUDED.{quote(field)}" for field in fields)
-    _insert(model, rows, f" ON CONFLICT ({target}) DO UPDATE SET {changes}")
+    insert_values(model, _values(model, rows), f" ON CONFLICT ({target}) DO UPDATE SET {changes}")
 
 
-def _insert(model: type[models.Model], rows: Sequence[Any], suffix: str) -> None:
+def _values(model: type[models.Model], rows: Sequence[Any]) -> list[list[Any]]:
+    names = columns_of(model)
+    return [[getattr(row, name) for name in names] for row in rows]
+
+
+@lru_cache(maxsize=128)
+def columns_of(model: type[models.Model]) -> tuple[str, ...]:
+    """The columns of a model, in the order in which ``insert_values`` wants them."""
+    return tuple(field.attname for field in model._meta.concrete_fields)
+
+
+def insert_values(model: type[models.Model], rows: Sequence[Sequence[Any]], suffix: str = "") -> None:
+    """The same for rows that are no objects: their values in the order of ``columns_of``."""
     using = alias()
-    head, one, columns = _insertion(model, using)
-    size = _most_values(using) // len(columns)
+    head, one, converters = _insertion(model, using)
+    size = _most_values(using) // len(converters)
     for first in range(0, len(rows), size):
         some = rows[first : first + size]
-        values = [convert(getattr(row, name)) for row in some for name, convert in columns]
+        values = [convert(value) for row in some for convert, value in zip(converters, row, strict=True)]
         with connections[using].cursor() as cursor:
             cursor.execute(head + ", ".join([one] * len(some)) + suffix, values)
 
@@ -68,12 +80,12 @@ def update_where(model: type[models.Model], values: Mapping[str, Any], where: Ma
 
 
 @lru_cache(maxsize=128)
-def _insertion(model: type[models.Model], using: str) -> tuple[str, str, list[tuple[str, Converter]]]:
+def _insertion(model: type[models.Model], using: str) -> tuple[str, str, list[Converter]]:
     quote = connections[using].ops.quote_name
     fields = model._meta.concrete_fields
     names = ", ".join(quote(str(field.column)) for field in fields)
     head = f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES "  # noqa: S608 - names of our own columns
-    return head, f"({', '.join(['%s'] * len(fields))})", list(_converters(model, using).items())
+    return head, f"({', '.join(['%s'] * len(fields))})", list(_converters(model, using).values())
 
 
 @lru_cache(maxsize=128)

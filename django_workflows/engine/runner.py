@@ -13,8 +13,8 @@ from django_workflows.core.effects import Effect, Question
 from django_workflows.core.events import Event
 from django_workflows.core.machine import decide
 from django_workflows.core.snapshot import Snapshot
-from django_workflows.listeners import announce
-from django_workflows.models import WorkflowInstance
+from django_workflows.listeners import announce, is_heard
+from django_workflows.models import WorkflowEvent, WorkflowInstance
 
 from . import clock
 from .database import alias
@@ -22,6 +22,7 @@ from .effects import Moment, answer, perform
 from .loader import definition_for, snapshot_of
 from .locking import lock
 from .recorder import record
+from .rows import columns_of
 
 
 def handle(instance_id: Any, command: Command) -> WorkflowInstance:
@@ -41,7 +42,9 @@ def advance(row: WorkflowInstance, command: Command, *, is_new: bool = False) ->
     lines = record(row, snapshot, events, is_new=is_new)
     for effect in effects:
         perform(effect, row, snapshot)
-    announce(lines, sensitive=definition.sensitive, using=alias())
+    if is_heard(event.name for event in events):
+        heard = [WorkflowEvent.from_db(alias(), columns_of(WorkflowEvent), line) for line in lines]
+        announce(heard, sensitive=definition.sensitive, using=alias())
     return row
 
 
