@@ -32,7 +32,7 @@ from django_workflows.states import (
 
 from .book import Book
 from .loader import state_of
-from .rows import insert, update
+from .rows import insert, together, update
 
 
 def record(
@@ -46,11 +46,12 @@ def record(
         if writer is not None:
             writer(book, event)
     _apply(row, snapshot, events[-1].at, book)
-    if is_new:
-        insert(WorkflowInstance, [row])
-    else:
-        update(row, INSTANCE_FIELDS)
-    book.write()
+    with together():
+        if is_new:
+            insert(WorkflowInstance, [row])
+        else:
+            update(row, INSTANCE_FIELDS)
+        book.write()
     return book.lines
 
 

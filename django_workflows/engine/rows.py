@@ -7,7 +7,9 @@ a statement is made once per database; values go through the fields as ever.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import Enum
 from functools import lru_cache
 from typing import Any
@@ -52,8 +54,7 @@ def insert_values(model: type[models.Model], rows: Sequence[Sequence[Any]], suff
     for first in range(0, len(rows), size):
         some = rows[first : first + size]
         values = [convert(value) for row in some for convert, value in zip(converters, row, strict=True)]
-        with connections[using].cursor() as cursor:
-            cursor.execute(head + ", ".join([one] * len(some)) + suffix, values)
+        _run(head + ", ".join([one] * len(some)) + suffix, values, using)
 
 
 def update(row: models.Model, fields: Sequence[str]) -> None:
@@ -61,8 +62,8 @@ def update(row: models.Model, fields: Sequence[str]) -> None:
     update_where(type(row), {name: getattr(row, name) for name in fields}, {row._meta.pk.attname: row.pk})
 
 
-def update_where(model: type[models.Model], values: Mapping[str, Any], where: Mapping[str, Any]) -> int:
-    """Set columns of the rows whose columns equal ``where`` (a list means any of it); returns how many."""
+def update_where(model: type[models.Model], values: Mapping[str, Any], where: Mapping[str, Any]) -> None:
+    """Set columns of the rows whose columns equal ``where`` (a list means any of it)."""
     using = alias()
     quote = connections[using].ops.quote_name
     convert = _converters(model, using)
@@ -74,9 +75,46 @@ def update_where(model: type[models.Model], values: Mapping[str, Any], where: Ma
         params += [convert[name](item) for item in wanted]
     changes = ", ".join(f"{quote(name)} = %s" for name in values)
     sql = f"UPDATE {quote(model._meta.db_table)} SET {changes} WHERE {' AND '.join(conditions)}"  # noqa: S608 - names of our own columns
+    _run(sql, params, using)
+
+
+_waiting: ContextVar[list[tuple[str, list[Any]]] | None] = ContextVar("django_workflows_statements", default=None)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Send what is written in this block to the database in one go, at its end.
+
+    PostgreSQL takes several statements at once, as long as psycopg merges the values into them (Django's
+    default); elsewhere each goes by itself, and at once.
+    """
+    using = alias()
+    if not _takes_several(using):
+        yield
+        return
+    statements: list[tuple[str, list[Any]]] = []
+    token = _waiting.set(statements)
+    try:
+        yield
+    finally:
+        _waiting.reset(token)
+    if statements:
+        _run("; ".join(sql for sql, _ in statements), [value for _, values in statements for value in values], using)
+
+
+def _takes_several(using: str) -> bool:
+    connection = connections[using]
+    by_server = connection.settings_dict.get("OPTIONS", {}).get("server_side_binding", False)
+    return connection.vendor == "postgresql" and not by_server
+
+
+def _run(sql: str, params: list[Any], using: str) -> None:
+    statements = _waiting.get()
+    if statements is not None:
+        statements.append((sql, params))
+        return
     with connections[using].cursor() as cursor:
         cursor.execute(sql, params)
-        return int(cursor.rowcount)
 
 
 @lru_cache(maxsize=128)

@@ -359,7 +359,9 @@ def test_query_budgets_hold_whatever_the_history_and_the_number_of_voters(
     for _ in range(3):
         assert queries(lambda: services.start("sample", by=people[0], data={"amount": 1}))[0] <= 8
         task = HumanTask.objects.open().first()
-        assert queries(lambda task=task: services.decide(task, "approved", by=people[1])) == (9, 1)
+        statements, commits = queries(lambda task=task: services.decide(task, "approved", by=people[1]))
+        assert statements <= 9
+        assert commits == 1
     assert executor().__class__.__name__ == "DjangoQExecutor"
 
 
@@ -368,9 +370,11 @@ def test_a_start_without_a_due_date_takes_seven_statements_and_one_commit(make_u
     maria = make_user("maria", "managers")
     make_instance(prepare=machine(work, mode="inline"), ask=approval(**ASK), pay=machine(work, mode="inline"))
 
-    assert queries(lambda: services.start("sample", by=maria)) == (7, 1)
+    budget = 7 if connection.vendor == "sqlite" else 3
+    assert queries(lambda: services.start("sample", by=maria)) == (budget, 1)
     task = HumanTask.objects.open().first()
-    assert queries(lambda: services.decide(task, "approved", by=maria)) == (7, 1)
+    budget = 7 if connection.vendor == "sqlite" else 2
+    assert queries(lambda: services.decide(task, "approved", by=maria)) == (budget, 1)
 
 
 @pytest.mark.parametrize("count", [1, 50])
