@@ -99,7 +99,19 @@ def together() -> Iterator[None]:
     finally:
         _waiting.reset(token)
     if statements:
-        _run("; ".join(sql for sql, _ in statements), [value for _, values in statements for value in values], using)
+        merged = "; ".join(_merged(sql, values, using) for sql, values in statements)
+        with connections[using].cursor() as cursor:
+            cursor.execute(merged, None)
+
+
+def _merged(sql: str, values: list[Any], using: str) -> str:
+    """The statement with its values as literals, quoted by psycopg; it need not look for placeholders again."""
+    from psycopg.adapt import Transformer  # only where PostgreSQL is
+
+    quote = Transformer.from_context(connections[using].connection).as_literal
+    pieces = sql.split("%s")
+    literals = [bytes(quote(value)).decode() for value in values]
+    return "".join(text + literal for text, literal in zip(pieces, [*literals, ""], strict=True))
 
 
 def _takes_several(using: str) -> bool:
