@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from threading import Lock
 from time import perf_counter
 from typing import Any, TypeVar
 
+from django.db import connections
 from django.db.models import Exists, OuterRef
 
 from django_workflows import services
@@ -53,6 +56,15 @@ class Report:
     @property
     def cases_per_second(self) -> float:
         return round(self.cases / self.seconds, 1) if self.seconds else 0.0
+
+    def add(self, part: Report) -> None:
+        """Take over what a part of the replay has found."""
+        self.cases += part.cases
+        self.events += part.events
+        self.reproduced += part.reproduced
+        self.not_reproduced += part.not_reproduced
+        self.stuck += part.stuck
+        self.outcomes = dict((Counter(self.outcomes) + Counter(part.outcomes)).most_common())
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -231,6 +243,40 @@ def replay(
         report.seconds = perf_counter() - begun
         _sum_up(report, keys)
     return report
+
+
+def replay_in_threads(cases: Iterable[Case], *, threads: int, report: Report, **known: Any) -> Report:
+    """The same by several threads, each with a connection of its own; cases are independent of one another.
+
+    Where the log breaks, the cases before the break are followed to their end, and the error is raised.
+    """
+    begun, waiting, parts = perf_counter(), _Shared(cases), [Report() for _ in range(threads)]
+
+    def work(part: Report) -> None:
+        try:
+            replay(waiting, report=part, **known)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(threads) as pool:
+        works = [pool.submit(work, part) for part in parts]
+    report.seconds = perf_counter() - begun
+    for part in parts:
+        report.add(part)
+    for done in works:
+        done.result()
+    return report
+
+
+class _Shared(Iterator[Case]):
+    """An iterator that several threads draw from."""
+
+    def __init__(self, cases: Iterable[Case]) -> None:
+        self._cases, self._lock = iter(cases), Lock()
+
+    def __next__(self) -> Case:
+        with self._lock:
+            return next(self._cases)
 
 
 def _fill(

@@ -128,6 +128,12 @@ def test_a_real_cluster_gives_the_same_outcomes(home: Path, tmp_path: Path) -> N
     assert found["outcomes"] == {"paid": 6, "open": 4}
 
 
+def test_several_threads_find_the_same(home: Path, tmp_path: Path) -> None:
+    found = replay(home, tmp_path, [*FITS, *MISFITS], "--threads", "3")
+
+    assert (found["cases"], found["reproduced"], found["stuck"]) == (len(FITS) + len(MISFITS), len(FITS), [])
+
+
 def test_the_clock_of_the_log_is_the_clock_of_the_history(tmp_path: Path) -> None:
     run(tmp_path, "migrate", "-v0")
     replay(tmp_path, tmp_path, ["SUB A:ADM F:SUP REQ PAID"])

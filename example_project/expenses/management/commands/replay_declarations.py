@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 from django.test.utils import override_settings
 
 from example_project.expenses.people import create_people
-from example_project.expenses.replay import Report, replay
+from example_project.expenses.replay import Report, replay, replay_in_threads
 from example_project.expenses.xes import Case, LogError, read_log
 
 
@@ -42,6 +42,9 @@ class Command(BaseCommand):
         parser.add_argument("--document", default="Declaration", help="the word that activities begin with")
         parser.add_argument("--limit", type=positive, default=None, help="stop after so many cases")
         parser.add_argument("--json", type=Path, default=None, dest="json_file", help="write the findings to a file")
+        parser.add_argument(
+            "--threads", type=positive, default=None, help="with the immediate executor; default: 3, on SQLite 1"
+        )
         parser.add_argument("--executor", choices=("immediate", "django_q"), default="immediate")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -72,7 +75,11 @@ class Command(BaseCommand):
         known: dict[str, Any] = {"people": people, "document": options["document"], "report": report}
         with override_settings(WORKFLOWS_EXECUTOR=options["executor"]):
             if options["executor"] == "immediate":
-                replay(all_cases(), **known)
+                threads = options["threads"] or (1 if connection.vendor == "sqlite" else 3)
+                if threads == 1:
+                    replay(all_cases(), **known)
+                else:
+                    replay_in_threads(all_cases(), threads=threads, **known)
                 return
             with cluster() as workers:
                 replay(all_cases(), patience=lambda: _wait(workers), **known)
