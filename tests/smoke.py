@@ -133,13 +133,13 @@ def run_a_workflow() -> None:
     from django_workflows.models import HumanTask
 
     @step_function
-    def book(ctx: Any) -> None:
+    def book_leave(ctx: Any) -> None:
         ctx.set("booked", True)
 
     class Leave(Workflow):
         name = "leave"
         ask = approval(assign=group("leads"))
-        book = machine(book, mode="transactional")
+        book = machine(book_leave, mode="transactional")
 
     lead = User.objects.create_user("lead")
     Group.objects.create(name="leads").user_set.add(lead)
