@@ -28,7 +28,7 @@ class TaskPages(Pages):
 
 
 class HumanTaskView(View):
-    """Questions put to people; ``?mine=true`` is the inbox, by due date."""
+    """Questions put to people, the newest first; ``?mine=true`` is the inbox."""
 
     filter_backends = (DjangoFilterBackend,)
     filterset_class = HumanTaskFilter
