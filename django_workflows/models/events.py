@@ -30,7 +30,9 @@ class WorkflowEvent(models.Model):
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     tenant = models.CharField(max_length=64, blank=True, default="")
-    instance = models.ForeignKey(WorkflowInstance, null=True, on_delete=models.CASCADE, related_name="events")
+    instance = models.ForeignKey(
+        WorkflowInstance, null=True, on_delete=models.CASCADE, related_name="events", db_index=False
+    )
     definition = models.ForeignKey(WorkflowDefinition, null=True, on_delete=models.PROTECT, related_name="events")
     sequence = models.PositiveIntegerField()
     name = models.CharField(max_length=40, choices=[(name.value, name.value) for name in EventName])

@@ -53,7 +53,7 @@ class HumanTask(models.Model):
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     tenant = models.CharField(max_length=64, blank=True, default="")
-    instance = models.ForeignKey(WorkflowInstance, on_delete=models.CASCADE, related_name="human_tasks")
+    instance = models.ForeignKey(WorkflowInstance, on_delete=models.CASCADE, related_name="human_tasks", db_index=False)
     execution = models.OneToOneField(StepExecution, on_delete=models.CASCADE, related_name="human_task")
     step = models.CharField(max_length=63)
     occurrence = models.PositiveIntegerField(default=1)

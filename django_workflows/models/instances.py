@@ -163,7 +163,9 @@ class StepExecution(models.Model):
     """One passage through a step. ``attempt`` counts from 1; ``lease_until`` is database time."""
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
-    instance = models.ForeignKey(WorkflowInstance, on_delete=models.CASCADE, related_name="step_executions")
+    instance = models.ForeignKey(
+        WorkflowInstance, on_delete=models.CASCADE, related_name="step_executions", db_index=False
+    )
     tenant = models.CharField(max_length=64, blank=True, default="")
     step = models.CharField(max_length=63)
     step_type = models.CharField(max_length=40)
