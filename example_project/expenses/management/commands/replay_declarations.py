@@ -43,7 +43,7 @@ class Command(BaseCommand):
         parser.add_argument("--limit", type=positive, default=None, help="stop after so many cases")
         parser.add_argument("--json", type=Path, default=None, dest="json_file", help="write the findings to a file")
         parser.add_argument(
-            "--threads", type=positive, default=None, help="with the immediate executor; default: 3, on SQLite 1"
+            "--threads", type=positive, default=None, help="with the immediate executor; default: 4, on SQLite 1"
         )
         parser.add_argument("--executor", choices=("immediate", "django_q"), default="immediate")
 
@@ -75,7 +75,7 @@ class Command(BaseCommand):
         known: dict[str, Any] = {"people": people, "document": options["document"], "report": report}
         with override_settings(WORKFLOWS_EXECUTOR=options["executor"]):
             if options["executor"] == "immediate":
-                threads = options["threads"] or (1 if connection.vendor == "sqlite" else 3)
+                threads = options["threads"] or (1 if connection.vendor == "sqlite" else 4)
                 if threads == 1:
                     replay(all_cases(), **known)
                 else:
