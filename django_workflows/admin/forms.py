@@ -8,6 +8,8 @@ from typing import Any
 
 from django.http import HttpRequest
 
+from django_workflows.core.forms import properties_of
+
 #: What the names of form fields begin with, so that they meet no other field of the page.
 PREFIX = "field-"
 
@@ -44,7 +46,7 @@ def fields_of(schema: Mapping[str, Any], values: Mapping[str, Any], errors: Mapp
     required = schema.get("required", ())
     return [
         _field(name, field, values.get(name, field.get("default", "")), name in required, _errors_of(name, errors))
-        for name, field in schema.get("properties", {}).items()
+        for name, field in properties_of(schema).items()
     ]
 
 
@@ -91,5 +93,5 @@ def _kind(field: Mapping[str, Any]) -> tuple[str, str]:
 
 def submitted(request: HttpRequest, schema: Mapping[str, Any]) -> dict[str, Any]:
     """What was sent for the fields of the schema, as texts."""
-    names = schema.get("properties", {})
+    names = properties_of(schema)
     return {name: request.POST[PREFIX + name] for name in names if PREFIX + name in request.POST}

@@ -32,6 +32,12 @@ def check_schema(schema: Any) -> list[str]:
     return problems
 
 
+def properties_of(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields of a form; none where the schema is not (yet) a right one."""
+    found = schema.get("properties", {})
+    return found if isinstance(found, Mapping) else {}
+
+
 def _references(node: Any) -> list[str]:
     if isinstance(node, Mapping):
         own = node.get("$ref")
@@ -60,7 +66,7 @@ def clean(schema: Mapping[str, Any], data: Mapping[str, Any], *, coerce: bool = 
     With ``coerce`` the texts of an HTML form are first turned into what the schema's types say.
     """
     found = _coerced(schema, data) if coerce else dict(data)
-    for name, field in schema.get("properties", {}).items():
+    for name, field in properties_of(schema).items():
         if name not in found and isinstance(field, Mapping) and "default" in field:
             found[name] = deepcopy(field["default"])
     errors: dict[str, list[str]] = {}
@@ -85,7 +91,7 @@ def _messages(error: Any) -> list[tuple[str, str]]:
 
 
 def _coerced(schema: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    properties, found = schema.get("properties", {}), {}
+    properties, found = properties_of(schema), {}
     for name, value in data.items():
         if value != "":  # what is left empty was not filled in
             found[name] = _from_text(properties.get(name, {}), value)

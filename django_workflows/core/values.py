@@ -264,6 +264,7 @@ def _parse_int(text: str) -> int:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        double = next(key for key, _ in pairs if sum(other == key for other, _ in pairs) > 1)
+        seen: set[str] = set()
+        double = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise InvalidInput(f"The key {double!r} stands twice in one object.", line=0, column=0)
     return found

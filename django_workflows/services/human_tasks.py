@@ -32,7 +32,7 @@ from django_workflows.exceptions import (
     TaskClaimed,
     UnknownOutcome,
 )
-from django_workflows.models import HumanTask, TaskCandidate, WorkflowInstance
+from django_workflows.models import Decision, HumanTask, TaskCandidate, WorkflowInstance
 from django_workflows.models.human_tasks import EXCLUDED
 from django_workflows.models.keys import user_key
 from django_workflows.permissions import is_candidate, policy
@@ -234,6 +234,7 @@ def reassign(task: Task, *, by: Any, to: Any, reason: str) -> WorkflowInstance:
             _check_candidate(held, "reassign")
         _check_open(held, "reassign")
         _check_holder(held, by)
+        _check_not_answered(held)
         return advance(held.row, _reassignment(held, to, text))
 
 
@@ -250,6 +251,22 @@ def _check_holder(held: _Held, by: Any) -> None:
         )
 
 
+def _check_not_answered(held: _Held) -> None:
+    """Where several people answer, an answer that has been given cannot be handed on."""
+    if held.step.quorum_policy.kind != "any" and _has_answered(held, held.actor):
+        raise AlreadyDecided(
+            f"{held.actor.name} has answered the task {held.key} already; there is nothing left to hand on.",
+            status=held.state.status if held.state else "closed",
+            task_id=str(held.task_id),
+        )
+
+
+def _has_answered(held: _Held, actor: c.Actor) -> bool:
+    if actor.is_system:
+        return False
+    return Decision.objects.using(alias()).filter(task=held.task_id, actor=user_key(actor)).exists()
+
+
 def _reassignment(held: _Held, to: Any, reason: str) -> c.Reassign:
     if isinstance(to, Group):
         return c.Reassign(by=held.actor, key=held.key, reason=reason, group=c.Person(id=str(to.pk), name=to.name))
@@ -259,7 +276,8 @@ def _reassignment(held: _Held, to: Any, reason: str) -> c.Reassign:
     rows = TaskCandidate.objects.using(alias()).filter(task=held.task_id, user=user_key(target))
     if rows.filter(kind=EXCLUDED).exists():
         raise NotAuthorized(f"{target.name} may not decide the task {held.task.title!r}.", actor=target.name, needs="")
-    if held.step.quorum_policy.kind != "any" and is_candidate_now(held.task_id, target):
+    several = held.step.quorum_policy.kind != "any"
+    if several and (is_candidate_now(held.task_id, target) or _has_answered(held, target)):
         raise InvalidInput(f"{target.name} is a candidate of this task already.", field="to")
     return c.Reassign(by=held.actor, key=held.key, reason=reason, user=c.Person(id=target.id, name=target.name))
 

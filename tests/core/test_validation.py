@@ -177,3 +177,11 @@ def test_problems_are_sentences_with_place_and_code() -> None:
     problem = Problem(code="x", message="it is wrong", place="steps.a", line=3, column=4, suggestion="mend it")
 
     assert str(problem) == "line 3, column 4, steps.a: it is wrong (mend it) [x]"
+
+
+@pytest.mark.parametrize("properties", [[], [{"a": 1}], "x", 5, None])
+def test_a_form_whose_properties_are_no_object_is_a_problem_and_no_crash(properties: Any) -> None:
+    form = {"type": "object", "properties": properties}
+    definition = compiled(ask=human(assign=user("x"), form=form, merge=("a",)))
+
+    assert "invalid_schema" in {problem.code for problem in validate(definition)}

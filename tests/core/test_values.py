@@ -148,3 +148,10 @@ def test_every_leaf_type_is_told_apart() -> None:
     found = [date(2026, 1, 1), time(1, 2), UUID(int=1), b"x", Decimal("1.10"), timedelta(seconds=1.5)]
 
     assert [type(value) for value in decode(encode(found))] == [type(value) for value in found]
+
+
+def test_a_double_key_among_very_many_is_found_at_once() -> None:
+    many = ", ".join(f'"k{number}": 0' for number in range(60_000))
+
+    with pytest.raises(InvalidInput, match="'k59999' stands twice"):
+        parse_json(f'{{{many}, "k59999": 1}}', max_bytes=10_000_000)

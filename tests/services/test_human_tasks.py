@@ -278,6 +278,22 @@ def test_handing_on_a_vote_keeps_the_threshold(make_user: Any, make_instance: An
     assert_log_gives_state(instance)
 
 
+def test_a_vote_that_has_been_given_cannot_be_handed_on(make_user: Any, make_instance: Any) -> None:
+    people = [make_user(name, "board") for name in ("ann", "ben", "cid")]
+    instance = make_instance(ask=approval(assign=group("board"), quorum="all"))
+    task = HumanTask.objects.get(instance=instance)
+    services.decide(task, "approved", by=people[0])
+    before = rows()
+
+    with pytest.raises(AlreadyDecided, match="nothing left to hand on"):
+        services.reassign(task, by=people[0], to=make_user("dora"), reason="again")
+    with pytest.raises(InvalidInput, match="already"):
+        services.reassign(task, by=people[1], to=people[0], reason="twice")
+
+    assert rows() == before
+    assert_log_gives_state(instance)
+
+
 def test_a_task_is_handed_on_for_good(make_user: Any, make_instance: Any) -> None:
     maria, mona = make_user("maria", "managers"), make_user("mona")
     instance = make_instance(ask=approval(assign=group("managers")))

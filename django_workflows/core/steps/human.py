@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from django_workflows.core import forms
 from django_workflows.core.commands import AnswerAssignment, Decide
 from django_workflows.core.definition import Definition, Step
 from django_workflows.core.durations import parse_duration
@@ -274,7 +275,7 @@ def _outcome_problems(step: HumanStep) -> Iterator[Problem]:
                     place=f"{place}.{field_name}",
                     message=f"{outcome!r} is no outcome of this step; its outcomes: {', '.join(step.outcomes)}",
                 )
-    fields = set((step.form or {}).get("properties", {}))
+    fields = set(forms.properties_of(step.form or {}))
     for name in step.merge:
         if name != "*" and name not in fields:
             yield Problem(code="unknown_field", place=f"{place}.merge", message=f"the form has no field {name!r}")
