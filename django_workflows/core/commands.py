@@ -37,7 +37,10 @@ class Start(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel(Command):
+    """``force`` closes steps that are at work too, instead of letting them end."""
+
     reason: str = ""
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,43 @@ class Resume(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailInstance(Command):
+    error: str = ""
+    error_type: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settle(Command):
+    """Look whether the instance is through; for one that nothing moves any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetHold(Command):
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiftHold(Command):
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterruptInstance(Command):
+    """The worker of a transient instance was lost; ``give_up`` ends the instance as failed."""
+
+    attempt: int
+    worker: str = ""
+    give_up: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conclude(Command):
+    """A transient instance has run to its end: with an outcome, or with an error."""
+
+    attempt: int
+    outcome: str = ""
+    output: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    steps: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
     error_type: str = ""
 
@@ -98,6 +138,8 @@ class FailStep(StepCommand):
     traceback: str = ""
     retryable: bool = True
     retry_in: timedelta | None = None
+    #: The step's limit in seconds, if that is what it failed by.
+    timed_out_after: float | None = None
     reports: Sequence[Mapping[str, Any]] = ()
 
 
@@ -112,10 +154,10 @@ class InterruptStep(StepCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportStep(StepCommand):
-    """Progress, or an action inside the step: ``report`` is an event name and its payload."""
+    """Progress, and actions inside the step: each report is an event name and its payload."""
 
     attempt: int
-    report: Mapping[str, Any]
+    reports: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +177,28 @@ class SkipStep(StepCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RaiseIncident(StepCommand):
+    """What the engine noticed about an open step execution that nothing will move any more."""
+
+    kind: str
+    message: str
+    suggested_action: str
+    error_type: str = ""
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DismissIncident(StepCommand):
+    """By hand: an incident that stops nothing has been seen to."""
+
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FireTimer(StepCommand):
+    """``key`` is empty for a timer of the instance as a whole."""
+
     timer: str
     due_at: datetime
 

@@ -95,6 +95,11 @@ class Definition:
     ``data_schema`` (JSON Schema) is what start data must satisfy; ``outputs`` maps a name to the
     expression that gives its value at the end; ``start`` says who may start an instance:
     ``everyone`` who is signed in, or only who was ``granted`` it.
+
+    A workflow that is not ``durable`` runs in one go and keeps its end only. ``max_duration`` is how
+    long an instance may take before it fails, ``retention`` how long one that has ended is kept
+    (durations; empty for no limit). ``max_recoveries`` says how often a step is taken up again after
+    its worker was lost (``None``: the setting ``WORKFLOWS_MAX_RECOVERY_ATTEMPTS``; 0: never).
     """
 
     name: str
@@ -112,6 +117,10 @@ class Definition:
     data_schema: Mapping[str, Any] | None = None
     outputs: Mapping[str, str] = field(default_factory=dict)
     sensitive: tuple[str, ...] = ()
+    durable: bool = True
+    max_duration: str = ""
+    retention: str = ""
+    max_recoveries: int | None = None
 
     @property
     def label(self) -> str:

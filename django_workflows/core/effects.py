@@ -45,3 +45,11 @@ class EnqueueStep(Effect):
     """Wake a worker for this attempt."""
 
     attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnqueueInstance(Effect):
+    """Wake a worker that runs a transient instance from its beginning."""
+
+    key: str = ""
+    attempt: int

@@ -17,6 +17,7 @@ BACKOFFS: Final = ("fixed", "linear", "exponential")
 class Retry:
     """``attempts`` in all, the first included. Between them ``delay``, growing by ``backoff`` up to ``cap``.
 
+    ``delays`` lists them one by one instead; the last holds for all further ones.
     ``jitter`` (0 to 1) spreads the delay around its length by that fraction. ``retry_on`` and
     ``give_up_on`` are names of exception classes, simple or dotted; the latter win.
     """
@@ -28,6 +29,7 @@ class Retry:
     jitter: float = 0.0
     retry_on: tuple[str, ...] = ()
     give_up_on: tuple[str, ...] = ()
+    delays: tuple[str, ...] = ()
 
     def problems(self) -> list[str]:
         found = []
@@ -37,7 +39,7 @@ class Retry:
             found.append(f"unknown backoff {self.backoff!r}; allowed: {', '.join(BACKOFFS)}")
         if not 0 <= self.jitter <= 1:
             found.append(f"jitter lies between 0 and 1, not {self.jitter}")
-        for text in (self.delay, self.cap):
+        for text in (self.delay, self.cap, *self.delays):
             try:
                 parse_duration(text)
             except InvalidValue as error:
@@ -47,6 +49,9 @@ class Retry:
     def delay_before(self, attempt: int, *, unit: float = 0.5) -> timedelta:
         """The wait before this attempt (2 is the first repetition); ``unit`` in [0, 1) places the jitter."""
         number = max(1, attempt - 1)
+        if self.delays:
+            text = self.delays[min(number, len(self.delays)) - 1]
+            return parse_duration(text) * (1 - self.jitter / 2 + self.jitter * unit)
         growth = {"fixed": 1, "linear": number}.get(self.backoff) or 2 ** min(number - 1, 60)
         cap = parse_duration(self.cap)
         seconds = min(parse_duration(self.delay).total_seconds() * growth, cap.total_seconds())

@@ -161,11 +161,33 @@ class Run:
 
     def settle(self) -> None:
         """Follow every consequence, then see whether the instance is through."""
-        while self._waiting and self.snapshot.status not in INSTANCE_ENDED:
+        while self._waiting and self.snapshot.status not in INSTANCE_ENDED and not self.snapshot.canceling:
             self._enter(*self._waiting.popleft())
+        if self.snapshot.canceling:
+            self._cancel_when_idle()
+            return
         live = self.snapshot.status in (InstanceStatus.RUNNING, InstanceStatus.WAITING)
-        if live and not self.snapshot.tokens:
+        if live and self.definition.durable and not self.snapshot.tokens:
             self.finish()
+
+    def _cancel_when_idle(self) -> None:
+        """Close everything but the steps at work; the last of these to end cancels the instance."""
+        self._waiting.clear()
+        for token in tuple(self.snapshot.tokens.values()):
+            if token.status != StepStatus.RUNNING:
+                self.close(token, "the workflow was canceled")
+        if not self.snapshot.tokens:
+            canceling = self.snapshot.canceling
+            payload = {"reason": canceling["reason"], "requested_by": canceling["by"]}
+            self.end(EventName.WORKFLOW_CANCELED, outcome="canceled", **payload)
+
+    def end(self, name: EventName, *, outcome: str, **payload: Any) -> None:
+        """The last event of the instance, behind the end of everything that belongs to it."""
+        self.close_all("the workflow ended")
+        for timer in self.snapshot.timers:
+            self.emit(EventName.TIMER_CANCELED, timer=timer, reason="the workflow ended")
+        duration = self.seconds_since(self.snapshot.started_at or self.now)
+        self.emit(name, outcome=outcome, duration=duration, **payload)
 
     def _enter(self, name: str, scope: str, branch: str) -> None:
         step = self.definition.step(name)
@@ -383,11 +405,11 @@ class Run:
         """The instance is through: with this outcome, that of its end, or that of its last decision."""
         self.close_all("the workflow ended")
         outcome = outcome or self.snapshot.end_outcome or self.snapshot.last_outcome or "completed"
-        started = self.snapshot.started_at or self.now
         try:
             output = {name: self.value(text) for name, text in self.definition.outputs.items()}
         except ExpressionError as error:
-            self.emit(EventName.WORKFLOW_FAILED, error=error.message, error_type=type(error).__name__)
+            self.end(
+                EventName.WORKFLOW_FAILED, outcome="failed", error=error.message, error_type=type(error).__name__
+            )
             return
-        duration = self.seconds_since(started)
-        self.emit(EventName.WORKFLOW_COMPLETED, outcome=outcome, duration=duration, output=output)
+        self.end(EventName.WORKFLOW_COMPLETED, outcome=outcome, output=output)

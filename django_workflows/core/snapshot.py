@@ -84,6 +84,12 @@ class Snapshot:
     visits: Mapping[str, int] = field(default_factory=dict)
     tokens: Mapping[str, Token] = field(default_factory=dict)
     scopes: Mapping[str, Scope] = field(default_factory=dict)
+    #: Timers of the instance as a whole.
+    timers: tuple[str, ...] = ()
+    #: How often a worker of this instance was lost.
+    interruptions: int = 0
+    #: ``reason`` and ``by`` of a cancellation that waits for steps at work; empty if there is none.
+    canceling: Mapping[str, str] = field(default_factory=dict)
 
 
 def scope_of(snapshot: Snapshot, now: datetime) -> dict[str, Any]:
@@ -139,11 +145,18 @@ def _ended(status: str) -> Callable[[Snapshot, Event], Changes]:
             "status": status,
             "outcome": event.outcome,
             "output": event.payload.get("output", {}),
+            "data": event.payload.get("data", snapshot.data),
+            "steps": event.payload.get("steps", snapshot.steps),
             "tokens": {},
             "scopes": {},
+            "canceling": {},
         }
 
     return apply
+
+
+def _canceling(snapshot: Snapshot, event: Event) -> Changes:
+    return {"canceling": {"reason": event.payload["reason"], "by": event.by.name}}
 
 
 def _paused(snapshot: Snapshot, event: Event) -> Changes:
@@ -275,8 +288,11 @@ def _step_progress(snapshot: Snapshot, event: Event) -> Changes:
 
 
 def _interrupted(snapshot: Snapshot, event: Event) -> Changes:
-    token = snapshot.tokens[event.key]
-    return _with_token(snapshot, event, interruptions=token.interruptions + 1)
+    changed: Changes = {"interruptions": snapshot.interruptions + 1}
+    if event.key:
+        token = snapshot.tokens[event.key]
+        changed |= _with_token(snapshot, event, interruptions=token.interruptions + 1)
+    return changed
 
 
 def _task_created(snapshot: Snapshot, event: Event) -> Changes:
@@ -302,6 +318,8 @@ def _counted(event: Event, task: TaskState) -> Mapping[str, int]:
 
 
 def _timer_started(snapshot: Snapshot, event: Event) -> Changes:
+    if not event.key:
+        return {"timers": (*snapshot.timers, event.payload["timer"])}
     token = snapshot.tokens[event.key]
     fields: dict[str, Any] = {"timers": (*token.timers, event.payload["timer"])}
     if event.payload["timer"] == "sleep":
@@ -310,6 +328,8 @@ def _timer_started(snapshot: Snapshot, event: Event) -> Changes:
 
 
 def _timer_gone(snapshot: Snapshot, event: Event) -> Changes:
+    if not event.key:
+        return {"timers": tuple(timer for timer in snapshot.timers if timer != event.payload["timer"])}
     token = snapshot.tokens[event.key]
     return _with_token(snapshot, event, timers=tuple(t for t in token.timers if t != event.payload["timer"]))
 
@@ -332,6 +352,7 @@ _EVOLVE: Final[Mapping[EventName, Callable[[Snapshot, Event], Changes]]] = {
     EventName.WORKFLOW_COMPLETED: _ended(InstanceStatus.COMPLETED),
     EventName.WORKFLOW_FAILED: _ended(InstanceStatus.FAILED),
     EventName.WORKFLOW_CANCELED: _ended(InstanceStatus.CANCELED),
+    EventName.CANCELLATION_REQUESTED: _canceling,
     EventName.WORKFLOW_PAUSED: _paused,
     EventName.WORKFLOW_RESUMED: _resumed,
     EventName.WORKFLOW_INTERRUPTED: _interrupted,

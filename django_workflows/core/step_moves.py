@@ -10,10 +10,11 @@ from django_workflows.states import InstanceStatus, StepStatus
 
 from . import commands as c
 from .events import EventName
-from .instance_moves import check_live
+from .instance_moves import check_live, late, time_is_up
 from .run import Run
 from .snapshot import Token
 from .steps import HumanStep, JoinStep
+from .steps.machine import AT_MOST_ONCE
 
 
 def _current(run: Run, command: Any, statuses: tuple[str, ...]) -> Token:
@@ -46,7 +47,10 @@ def _report_all(run: Run, token: Token, reports: Sequence[Mapping[str, Any]]) ->
 
 
 def report_step(run: Run, command: c.ReportStep) -> None:
-    _report_all(run, _current(run, command, _AT_WORK), (command.report,))
+    token = _current(run, command, _AT_WORK)
+    if not command.reports:
+        raise TransitionNotAllowed("There is nothing to report.", status=token.status, key=token.key)
+    _report_all(run, token, command.reports)
 
 
 def complete_step(run: Run, command: c.CompleteStep) -> None:
@@ -81,7 +85,9 @@ def fail_step(run: Run, command: c.FailStep) -> None:
     if token.status == StepStatus.SCHEDULED:
         run.emit_started(token)
     _report_all(run, token, command.reports)
-    give_up = command.retry_in is None
+    if command.timed_out_after is not None:
+        run.emit(EventName.STEP_TIMED_OUT, token, limit=command.timed_out_after)
+    give_up = command.retry_in is None or bool(run.snapshot.canceling)
     edge = run.definition.exit_for(token.step, "failed")
     leaves = give_up and edge is not None and edge.outcome == "failed"
     run.emit(
@@ -98,7 +104,10 @@ def fail_step(run: Run, command: c.FailStep) -> None:
     if leaves and edge is not None:
         run.go(edge.target, token.scope, token.branch)
     elif give_up:
-        _step_incident(run, token, command)
+        if command.timed_out_after is not None and _is_once_only(run, token):
+            _in_doubt(run, token, f"{token.step!r} was stopped after {command.timed_out_after:g} s")
+        else:
+            _step_incident(run, token, command)
     elif command.retry_in is not None:
         resume_at = run.now + command.retry_in
         run.emit(
@@ -126,6 +135,12 @@ def interrupt_step(run: Run, command: c.InterruptStep) -> None:
     token = _current(run, command, (StepStatus.RUNNING,))
     count = token.interruptions + 1
     run.emit(EventName.WORKFLOW_INTERRUPTED, token, worker=command.worker, interruptions=count)
+    if run.snapshot.canceling:
+        run.close(token, "the worker was lost while the workflow was being canceled")
+        return
+    if _is_once_only(run, token):
+        _in_doubt(run, token, f"{token.step!r} lost its worker after the call was announced")
+        return
     if command.give_up:
         run.raise_incident(
             token,
@@ -137,6 +152,48 @@ def interrupt_step(run: Run, command: c.InterruptStep) -> None:
     reason = "the worker was lost"
     run.emit(EventName.STEP_RETRYING, token, attempt=token.attempt + 1, resume_at=None, reason=reason)
     run.attempt(run.step_of(token), run.token(token.key))
+
+
+def _is_once_only(run: Run, token: Token) -> bool:
+    return getattr(run.step_of(token), "mode", "") == AT_MOST_ONCE
+
+
+def _in_doubt(run: Run, token: Token, what: str) -> None:
+    """Nobody knows whether the call was made; only a person may decide to make it again."""
+    run.raise_incident(
+        token,
+        kind="in_doubt",
+        message=f"{what}; it may have happened or not.",
+        suggested_action="Find out whether it has happened: if so, skip the step with its output; if not, retry it.",
+    )
+
+
+def raise_incident(run: Run, command: c.RaiseIncident) -> None:
+    token = run.token(command.key)
+    if command.kind in token.incidents:
+        raise TransitionNotAllowed(
+            f"The incident {command.kind} of {command.key} is open already.", status=token.status, key=token.key
+        )
+    run.raise_incident(
+        token,
+        kind=command.kind,
+        message=command.message,
+        error_type=command.error_type,
+        suggested_action=command.suggested_action,
+        diagnostics=command.diagnostics,
+    )
+
+
+def dismiss_incident(run: Run, command: c.DismissIncident) -> None:
+    token = run.token(command.key)
+    if command.kind not in token.incidents or token.status == StepStatus.FAILED:
+        raise TransitionNotAllowed(
+            f"The incident {command.kind} of {command.key} is not one that can be dismissed: "
+            "a step that is stopped is retried or skipped, or the instance failed.",
+            status=token.status,
+            key=token.key,
+        )
+    run.emit(EventName.INCIDENT_RESOLVED, token, kind=command.kind, resolution=f"dismissed: {command.reason}"[:100])
 
 
 def retry_step(run: Run, command: c.RetryStep) -> None:
@@ -202,18 +259,30 @@ def _check_skip_outcome(run: Run, token: Token, outcome: str) -> None:
 
 
 def fire_timer(run: Run, command: c.FireTimer) -> None:
+    if not command.key and command.timer in run.snapshot.timers:
+        check_not_paused(run, command)
+        time_is_up(run, command)
+        return
     token = run.snapshot.tokens.get(command.key)
-    if token is None or command.timer not in token.timers or run.snapshot.status == InstanceStatus.PAUSED:
-        raise TransitionNotAllowed(
-            f"The timer {command.timer} of {command.key} is not running.",
-            status=run.snapshot.status,
-            key=command.key,
-        )
+    if token is None or command.timer not in token.timers:
+        raise _timer_not_running(run, command)
+    check_not_paused(run, command)
     due_at = command.due_at.isoformat()
-    late = max(0.0, (run.now - command.due_at).total_seconds())
-    run.emit(EventName.TIMER_FIRED, token, timer=command.timer, due_at=due_at, late=late)
+    run.emit(EventName.TIMER_FIRED, token, timer=command.timer, due_at=due_at, late=late(run, command))
     run.fired_due_at = due_at
     run.step_of(token).timer_fired(run, run.token(token.key), command.timer)
+
+
+def check_not_paused(run: Run, command: c.FireTimer) -> None:
+    if run.snapshot.status == InstanceStatus.PAUSED:
+        raise _timer_not_running(run, command)
+
+
+def _timer_not_running(run: Run, command: c.FireTimer) -> TransitionNotAllowed:
+    of = f"of {command.key}" if command.key else "of the instance"
+    return TransitionNotAllowed(
+        f"The timer {command.timer} {of} is not running.", status=run.snapshot.status, key=command.key
+    )
 
 
 def answer_assignment(run: Run, command: c.AnswerAssignment) -> None:

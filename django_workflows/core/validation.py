@@ -22,6 +22,8 @@ Severity = Literal["error", "warning"]
 _STEP_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}\Z")
 _WORKFLOW_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}\Z")
 _STEP_REFERENCE: Final = re.compile(r"\bsteps\.([A-Za-z_][A-Za-z0-9_]*)")
+#: What may stand in a workflow that is not durable.
+TRANSIENT_STEPS: Final = ("machine", "decision", "fork", "join", "end")
 STARTS: Final = ("everyone", "granted")
 
 
@@ -108,10 +110,34 @@ def _head_problems(definition: Definition) -> Iterator[Problem]:
         yield Problem(code="invalid_bound", place="max_visits", message="a step must be allowed at least one visit")
     if not definition.steps:
         yield Problem(code="no_steps", place="steps", message="a workflow needs at least one step")
+    yield from _lifetime_problems(definition)
     yield from form_problems(definition.data_schema, "data_schema")
     for name, text in definition.outputs.items():
         yield from expression_problems(text, f"outputs.{name}", "value")
     yield from _template_problems(definition.instance_title, "instance_title")
+
+
+def _lifetime_problems(definition: Definition) -> Iterator[Problem]:
+    for name in ("max_duration", "retention"):
+        yield from duration_problems(getattr(definition, name), name)
+    if definition.max_recoveries is not None and definition.max_recoveries < 0:
+        yield Problem(code="invalid_bound", place="max_recoveries", message="it cannot be less than 0")
+    if definition.durable:
+        return
+    for step in definition.steps:
+        if step.type not in TRANSIENT_STEPS:
+            yield Problem(
+                code="transient_wait",
+                place=f"steps.{step.name}",
+                message=f"a workflow that is not durable keeps nothing while it waits, and a {step.type} step waits",
+            )
+        elif getattr(step, "mode", "") == "at_most_once":
+            yield Problem(
+                code="transient_mode",
+                place=f"steps.{step.name}.mode",
+                message="a workflow that is not durable starts again from its beginning after a crash, "
+                "so nothing in it can be promised to happen at most once",
+            )
 
 
 def _template_problems(text: str, place: str) -> Iterator[Problem]:

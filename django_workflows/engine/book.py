@@ -42,6 +42,7 @@ class Book:
         self.timers: dict[tuple[str, str], Timer] = {}
         self.timer_ends: dict[str, list[tuple[str, str]]] = {}
         self.incidents: list[tuple[str, Event]] = []
+        self.instance_fields: dict[str, None] = {}
 
     def line(self, event: Event) -> list[Any]:
         """The event as the values of a row, which is made an object only if somebody listens."""
@@ -75,6 +76,11 @@ class Book:
             _set(self.executions[event.key], fields)
         else:
             self.execution_changes.setdefault(event.key, {}).update(fields)
+
+    def change_instance(self, **fields: Any) -> None:
+        """Set fields of the instance that not every transition writes."""
+        _set(self.row, fields)
+        self.instance_fields |= dict.fromkeys(fields)
 
     def change_task(self, event: Event, **fields: Any) -> None:
         if event.key in self.tasks:
@@ -153,6 +159,12 @@ class Book:
                     old.append((key, name))
                 else:
                     timer.status, timer.closed_at = status, now
+            of_steps = [(key, name) for key, name in old if key]
+            if len(of_steps) < len(old):
+                names = [name for key, name in old if not key]
+                where: dict[str, Any] = {"instance_id": self.row.pk, "name": names, "status": TimerStatus.OPEN}
+                update_where(Timer, {"status": status, "closed_at": now}, where)
+            old = of_steps
             if old:
                 where = {
                     "execution_id": list({self.execution_id(key) for key, _ in old}),

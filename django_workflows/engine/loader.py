@@ -61,6 +61,9 @@ def snapshot_of(row: WorkflowInstance) -> Snapshot:
         visits=state.get("visits", {}),
         tokens={key: _token(item) for key, item in state.get("tokens", {}).items()},
         scopes={key: Scope(**item) for key, item in state.get("scopes", {}).items()},
+        timers=tuple(state.get("timers", ())),
+        interruptions=state.get("interruptions", 0),
+        canceling=state.get("canceling", {}),
     )
 
 
@@ -89,9 +92,13 @@ def state_of(snapshot: Snapshot, ids: dict[str, str]) -> dict[str, Any]:
             key: {"parent": s.parent, "branch": s.branch, "live": s.live, "writes": dict(s.writes)}
             for key, s in snapshot.scopes.items()
         }
-    for name in ("last_outcome", "end_outcome"):
+    for name in ("last_outcome", "end_outcome", "interruptions"):
         if value := getattr(snapshot, name):
             state[name] = value
+    if snapshot.timers:
+        state["timers"] = list(snapshot.timers)
+    if snapshot.canceling:
+        state["canceling"] = dict(snapshot.canceling)
     return state
 
 

@@ -14,6 +14,7 @@ from django_workflows.exceptions import NotFound
 from django_workflows.models import WorkflowInstance
 from django_workflows.models.instances import InstanceQuerySet
 
+from .clock import DatabaseClock
 from .database import alias
 from .prepared import Prepared
 
@@ -21,7 +22,8 @@ from .prepared import Prepared
 def locked(*, skip: bool = False) -> InstanceQuerySet:
     """Instances, each to be locked as it is read; ``skip`` passes over those that somebody else holds."""
     skip = skip and connections[alias()].features.has_select_for_update_skip_locked
-    return WorkflowInstance.objects.using(alias()).select_for_update(of=("self",), skip_locked=skip)
+    rows = WorkflowInstance.objects.using(alias()).select_for_update(of=("self",), skip_locked=skip)
+    return rows.annotate(db_now=DatabaseClock())
 
 
 def uuid_of(key: Any) -> UUID | None:

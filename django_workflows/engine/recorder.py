@@ -50,7 +50,7 @@ def record(
         if is_new:
             insert(WorkflowInstance, [row])
         else:
-            update(row, INSTANCE_FIELDS)
+            update(row, INSTANCE_FIELDS + tuple(book.instance_fields))
         book.write()
     return book.lines
 
@@ -104,6 +104,8 @@ def _step_opened(book: Book, event: Event) -> None:
     book.open_execution(event)
     status = event.payload["status"]
     fields: dict[str, Any] = {"status": status, "attempt": event.attempt}
+    if event.attempt > 1:
+        fields["next_attempt_at"] = None
     if event.name == EventName.STEP_SCHEDULED:
         fields["scheduled_at"] = event.at
     else:
@@ -131,8 +133,25 @@ def _step_failed(book: Book, event: Event) -> None:
 
 
 def _step_retrying(book: Book, event: Event) -> None:
-    status = StepStatus.WAITING if event.payload["resume_at"] else StepStatus.PENDING
-    book.change(event, status=status, attempt=event.attempt, lease_until=None)
+    resume_at = event.payload["resume_at"]
+    status = StepStatus.WAITING if resume_at else StepStatus.PENDING
+    moment = datetime.fromisoformat(resume_at) if resume_at else None
+    book.change(event, status=status, attempt=event.attempt, lease_until=None, next_attempt_at=moment)
+
+
+def _interrupted(book: Book, event: Event) -> None:
+    if event.key:
+        book.change(event, interruptions=event.payload["interruptions"])
+    else:
+        book.change_instance(worker="", lease_until=None)
+
+
+def _cancellation_requested(book: Book, event: Event) -> None:
+    book.change_instance(cancel_requested_at=event.at)
+
+
+def _legal_hold(book: Book, event: Event) -> None:
+    book.change_instance(legal_hold=event.name == EventName.LEGAL_HOLD_SET)
 
 
 def _step_skipped(book: Book, event: Event) -> None:
@@ -272,7 +291,7 @@ def _timer_started(book: Book, event: Event) -> None:
     book.timers[event.key, name] = Timer(
         tenant=book.row.tenant,
         instance_id=book.row.pk,
-        execution_id=book.execution_id(event.key),
+        execution_id=book.execution_id(event.key) if event.key else None,
         step=event.step,
         occurrence=event.occurrence,
         name=name,
@@ -302,6 +321,10 @@ def _workflow_failed(book: Book, event: Event) -> None:
 
 _WRITERS = {
     EventName.WORKFLOW_FAILED: _workflow_failed,
+    EventName.WORKFLOW_INTERRUPTED: _interrupted,
+    EventName.CANCELLATION_REQUESTED: _cancellation_requested,
+    EventName.LEGAL_HOLD_SET: _legal_hold,
+    EventName.LEGAL_HOLD_LIFTED: _legal_hold,
     EventName.STEP_SCHEDULED: _step_opened,
     EventName.STEP_STARTED: _step_opened,
     EventName.STEP_PROGRESS: _step_progress,

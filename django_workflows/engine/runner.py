@@ -52,7 +52,7 @@ def _settle(
     row: WorkflowInstance, definition: Definition, snapshot: Snapshot, command: Command
 ) -> tuple[Snapshot, list[Event], list[Effect]]:
     """Decide, answer what the core asks, decide again, until it asks nothing more."""
-    now, first = clock.now(), command
+    now, first = clock.of(row), command
     events: list[Event] = []
     effects: list[Effect] = []
     questions: deque[Question] = deque()

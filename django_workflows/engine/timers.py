@@ -30,10 +30,10 @@ def fire_due(*, instance_id: Any = None) -> int:
 
     An instance that somebody else holds is passed over; its timers are found the next time.
     """
-    return sum(_fire(timer) for timer in _due(clock.now(), instance_id))
+    return sum(_fire(timer) for timer in _due(clock.present(), instance_id))
 
 
-def _due(now: datetime, instance_id: Any) -> Iterator[Timer]:
+def _due(now: datetime | clock.DatabaseClock, instance_id: Any) -> Iterator[Timer]:
     """The due timers in order, read in batches by key, so that one that cannot fire holds up none."""
     found = Timer.objects.using(alias()).due(now=now)
     if instance_id is not None:

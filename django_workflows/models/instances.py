@@ -85,6 +85,11 @@ class WorkflowInstance(models.Model):
     started_at = models.DateTimeField()
     completed_at = models.DateTimeField(null=True, blank=True)
     paused_at = models.DateTimeField(null=True, blank=True)
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    legal_hold = models.BooleanField(default=False)
+    is_durable = models.BooleanField(default=True)
+    worker = models.CharField(max_length=100, blank=True, default="")
+    lease_until = models.DateTimeField(null=True, blank=True)
     updated_at = models.DateTimeField()
 
     objects = InstanceQuerySet.as_manager()
@@ -130,6 +135,16 @@ class WorkflowInstance(models.Model):
                 name="wf_instance_live",
                 condition=~Q(status__in=ENDED),
             ),
+            models.Index(
+                fields=("definition", "completed_at"),
+                name="wf_instance_by_end",
+                condition=Q(status__in=ENDED, legal_hold=False),
+            ),
+            models.Index(
+                fields=("updated_at",),
+                name="wf_instance_transient",
+                condition=~Q(status__in=ENDED) & Q(is_durable=False),
+            ),
         )
 
     def __str__(self) -> str:
@@ -160,7 +175,8 @@ OPEN_STEPS = (
 
 
 class StepExecution(models.Model):
-    """One passage through a step. ``attempt`` counts from 1; ``lease_until`` is database time."""
+    """One passage through a step. ``attempt`` counts from 1; ``lease_until`` is database time;
+    ``interruptions`` counts the workers it has lost."""
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     instance = models.ForeignKey(
@@ -176,6 +192,8 @@ class StepExecution(models.Model):
     input = models.JSONField(null=True, blank=True)
     output = models.JSONField(null=True, blank=True)
     attempt = models.PositiveIntegerField(default=1)
+    interruptions = models.PositiveIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(null=True, blank=True)
     error = models.TextField(blank=True, default="")
     error_type = models.CharField(max_length=200, blank=True, default="")
     traceback = models.TextField(blank=True, default="")

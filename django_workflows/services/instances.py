@@ -100,7 +100,7 @@ def _startable(workflow: Startable, version: str, tenant: str) -> WorkflowDefini
 
 
 def _of_name(name: str, tenant: str) -> QuerySet[WorkflowDefinition]:
-    return WorkflowDefinition.objects.startable(name).filter(tenant=tenant).defer("content")
+    return WorkflowDefinition.objects.startable(name).filter(tenant=tenant).defer("content").annotate(db_now=clock.DatabaseClock())
 
 
 def _field(name: str) -> Any:
@@ -150,7 +150,7 @@ def _new_row(
     *,
     tenant: str,
 ) -> WorkflowInstance:
-    now = clock.now()
+    now = clock.of(found)
     row = WorkflowInstance(
         tenant=tenant,
         definition_id=found.pk,
@@ -163,6 +163,7 @@ def _new_row(
         updated_at=now,
     )
     row.state = {"version": definition.version}
+    row.db_now = now  # type: ignore[attr-defined]
     return row
 
 
@@ -263,7 +264,7 @@ def resume(instance: Instance, *, by: Any, reason: str = "") -> WorkflowInstance
         paused_at = row.paused_at
         row = advance(row, c.Resume(by=actor, reason=reason))
         if paused_at is not None:
-            postpone(row, clock.now() - paused_at)
+            postpone(row, clock.of(row) - paused_at)
         return row
 
 
