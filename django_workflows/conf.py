@@ -28,6 +28,21 @@ class Settings:
     LEASE_SECONDS: int = 300
     #: How often a step execution is taken up again after its worker was lost.
     MAX_RECOVERY_ATTEMPTS: int = 3
+    #: How often an instance is taken up again in all after workers were lost.
+    MAX_INSTANCE_RECOVERIES: int = 20
+    #: Seconds that a body which cannot be stopped is given beyond its timeout, before its worker is killed.
+    TIMEOUT_GRACE_SECONDS: float = 10.0
+    #: The least number of seconds between two writes of a step's progress.
+    PROGRESS_SECONDS: float = 0.5
+    #: Events of one instance from which on a warning is logged; at the hard limit the instance fails.
+    EVENT_SOFT_LIMIT: int = 10_000
+    EVENT_HARD_LIMIT: int = 50_000
+    #: Events between two warnings beyond the soft limit.
+    EVENT_WARN_EVERY: int = 100
+    #: How deep instances may be nested by ``parent``.
+    MAX_NESTING: int = 20
+    #: How long instances that have ended are kept, unless their definition says otherwise; empty for ever.
+    RETENTION: str = ""
     #: Seconds after which a scheduled step whose message never came is queued again.
     REQUEUE_SECONDS: int = 60
     #: Seconds between two looks of the ticker at the agenda.

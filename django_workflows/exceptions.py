@@ -19,9 +19,13 @@
     │   └── StaleAttempt           a worker reports on an attempt that is no longer the current one
     ├── NotFound                   no such instance, task or step execution
     ├── DuplicateInstance          business key or idempotency key is taken
+    ├── CancellationError          what ``ctx.check_cancellation()`` raises in a step that is to stop
     └── StepError                  raised by user code in a machine step
         ├── RetryableError         try again, after ``retry_after`` if given
         └── FatalError             do not try again
+
+    StepTimeout                    stands outside of the tree and of ``Exception``: a body that
+                                   catches everything must not swallow the end of its time
 
 Each has a stable ``code`` for machines and carries its facts as attributes.
 HTTP meaning lives in ``api/base.py`` alone.
@@ -183,6 +187,23 @@ class DuplicateInstance(WorkflowError):
     """The business key is taken; ``instance_id`` says by which instance."""
 
     code = "duplicate_instance"
+
+
+class CancellationError(WorkflowError):
+    """The step is to stop: its instance is being canceled, or its attempt is no longer the current one.
+
+    A body may catch it to clean up; raised further, it ends the step as canceled.
+    """
+
+    code = "cancellation"
+
+
+class StepTimeout(BaseException):
+    """The body took longer than the step's ``timeout``; ``limit`` is that in seconds."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__(f"The step took longer than its timeout of {limit:g} s.")
+        self.limit = limit
 
 
 class StepError(WorkflowError):

@@ -19,6 +19,7 @@ from django.db import transaction
 from django_workflows import signals
 from django_workflows.conf import settings
 from django_workflows.core.masking import mask
+from django_workflows.engine.failpoints import reach
 from django_workflows.engine.loader import definition_for
 from django_workflows.models import WorkflowDefinition, WorkflowEvent, WorkflowInstance
 from django_workflows.states import EventName
@@ -81,6 +82,7 @@ def announce(lines: Sequence[WorkflowEvent], *, sensitive: Sequence[str], using:
 
 
 def _send(lines: Sequence[WorkflowEvent], sensitive: Sequence[str]) -> None:
+    reach("F6")
     for line in lines:
         event = masked(line, sensitive)
         _send_signal(event)

@@ -144,6 +144,14 @@ class FailStep(StepCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StopStep(StepCommand):
+    """The body stopped at a checkpoint because the instance is being canceled."""
+
+    attempt: int
+    reports: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InterruptStep(StepCommand):
     """The worker of this attempt was lost; ``give_up`` ends the recoveries with an incident."""
 

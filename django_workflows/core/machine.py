@@ -55,6 +55,7 @@ _HANDLERS: Final[Mapping[type[c.Command], Callable[[Run, Any], None]]] = {
     c.ReportStep: step_moves.report_step,
     c.CompleteStep: step_moves.complete_step,
     c.FailStep: step_moves.fail_step,
+    c.StopStep: step_moves.stop_step,
     c.InterruptStep: step_moves.interrupt_step,
     c.RetryStep: step_moves.retry_step,
     c.SkipStep: step_moves.skip_step,

@@ -408,8 +408,6 @@ class Run:
         try:
             output = {name: self.value(text) for name, text in self.definition.outputs.items()}
         except ExpressionError as error:
-            self.end(
-                EventName.WORKFLOW_FAILED, outcome="failed", error=error.message, error_type=type(error).__name__
-            )
+            self.end(EventName.WORKFLOW_FAILED, outcome="failed", error=error.message, error_type=type(error).__name__)
             return
         self.end(EventName.WORKFLOW_COMPLETED, outcome=outcome, output=output)

@@ -131,6 +131,14 @@ def _step_incident(run: Run, token: Token, command: c.FailStep) -> None:
     )
 
 
+def stop_step(run: Run, command: c.StopStep) -> None:
+    token = _current(run, command, _AT_WORK)
+    if not run.snapshot.canceling:
+        raise TransitionNotAllowed(f"Nobody asked {token.key} to stop.", status=token.status, key=token.key)
+    _report_all(run, token, command.reports)
+    run.close(token, "it stopped because the workflow is being canceled")
+
+
 def interrupt_step(run: Run, command: c.InterruptStep) -> None:
     token = _current(run, command, (StepStatus.RUNNING,))
     count = token.interruptions + 1

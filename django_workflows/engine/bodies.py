@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from datetime import timedelta
 from random import random
@@ -17,12 +18,13 @@ from django_workflows.core.durations import parse_duration
 from django_workflows.core.snapshot import Snapshot, Token, scope_of
 from django_workflows.core.steps import MachineStep
 from django_workflows.core.values import decode, encode
-from django_workflows.exceptions import FatalError, FunctionNotRegistered, InvalidInput, RetryableError
+from django_workflows.exceptions import FatalError, FunctionNotRegistered, InvalidInput, RetryableError, StepTimeout
 from django_workflows.models import WorkflowInstance
-from django_workflows.registry import function_named
+from django_workflows.registry import function_named, has_function
 
 from . import clock
-from .context import Report, StepContext, describe, traceback_text
+from .context import StepContext, describe, traceback_text
+from .reporting import Reporter
 
 
 def call_body(
@@ -30,17 +32,13 @@ def call_body(
     definition: Definition,
     snapshot: Snapshot,
     token: Token,
-    report: Report | None = None,
+    reporter: Reporter,
 ) -> CompleteStep:
-    """Run the body to its end; ``on_success`` is not called here. Raises what the body raises.
-
-    Without ``report`` the progress is kept and recorded together with the completion.
-    """
+    """Run the body to its end; ``on_success`` is not called here. Raises what the body raises."""
     step = machine_step(definition, token)
-    kept: list[dict[str, Any]] = []
-    context = StepContext(row, snapshot, token, report or kept.append)
+    context = StepContext(row, snapshot, token, reporter)
     arguments = _arguments(step, snapshot)
-    output = called(step.function, context, **arguments)
+    output = called(step.function, context, limit=step.seconds, **arguments)
     changes, removed = context.changes()
     return CompleteStep(
         key=token.key,
@@ -50,7 +48,6 @@ def call_body(
         outcome=context.chosen,
         changes=changes,
         removed=removed,
-        reports=kept,
     )
 
 
@@ -68,12 +65,33 @@ def _arguments(step: MachineStep, snapshot: Snapshot) -> dict[str, Any]:
     return {name: expressions.evaluate(text, scope) for name, text in step.arguments.items()}
 
 
-def called(name: str, *args: Any, **kwargs: Any) -> Any:
-    """Call a registered function, which may be a coroutine function."""
+def called(name: str, context: StepContext, /, *args: Any, limit: float | None = None, **kwargs: Any) -> Any:
+    """Call a registered function, which may be a coroutine function; that one is canceled at its ``limit``."""
     function = function_named(name)
-    if inspect.iscoroutinefunction(function):
-        return async_to_sync(function)(*args, **kwargs)
-    return function(*args, **kwargs)
+    if not inspect.iscoroutinefunction(function):
+        return function(context, *args, **kwargs)
+
+    async def bounded() -> tuple[Any, bool]:
+        try:
+            async with asyncio.timeout(limit) as bound:
+                return await function(context, *args, **kwargs), False
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            return None, True
+
+    found, too_late = async_to_sync(bounded)()
+    if too_late and limit is not None:
+        raise StepTimeout(limit)
+    return found
+
+
+def alarm_after(step: MachineStep) -> float | None:
+    """Seconds after which the process interrupts the body; a coroutine ends itself a little sooner."""
+    seconds = step.seconds
+    if seconds is None or not has_function(step.function):
+        return seconds
+    return seconds + 1.0 if inspect.iscoroutinefunction(function_named(step.function)) else seconds
 
 
 def succeeded(
@@ -123,6 +141,7 @@ def failure_of(step: MachineStep, token: Token, error: BaseException) -> FailSte
         traceback=traceback_text(error),
         retryable=not hopeless,
         retry_in=retry_in,
+        timed_out_after=error.limit if isinstance(error, StepTimeout) else None,
     )
 
 

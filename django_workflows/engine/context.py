@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -13,14 +13,13 @@ from uuid import UUID
 from django_workflows.conf import settings
 from django_workflows.core.snapshot import Snapshot, Token
 from django_workflows.core.values import decode, encode
+from django_workflows.exceptions import CancellationError
 from django_workflows.models import StepExecution, WorkflowInstance
-from django_workflows.states import EventName
+from django_workflows.models.instances import OPEN_STEPS
+from django_workflows.states import INSTANCE_ENDED, EventName
 
-Report = Callable[[dict[str, Any]], None]
-
-
-def no_report(report: dict[str, Any]) -> None:
-    """Guards and assignment rules have no progress to report."""
+from .database import alias
+from .reporting import Reporter
 
 
 class StepContext:
@@ -30,7 +29,9 @@ class StepContext:
     only the keys that changed. ``idempotency_key`` is the same for every attempt of this execution.
     """
 
-    def __init__(self, row: WorkflowInstance, snapshot: Snapshot, token: Token, report: Report = no_report) -> None:
+    def __init__(
+        self, row: WorkflowInstance, snapshot: Snapshot, token: Token, reporter: Reporter | None = None
+    ) -> None:
         self.instance_id: UUID = row.pk
         self.workflow: str = row.workflow
         self.business_key: str = row.business_key
@@ -45,7 +46,8 @@ class StepContext:
         self._before = dict(snapshot.data)
         self._steps = snapshot.steps
         self._row = row
-        self._report = report
+        self._reporter = reporter or Reporter()
+        self._shields = 0
         self.chosen: str = ""
 
     # data
@@ -83,7 +85,7 @@ class StepContext:
         return default if found is None else str(found.get("outcome", default))
 
     def history(self) -> list[StepExecution]:
-        """Every step execution so far, in order (one query)."""
+        """Every step execution so far, in order (two small queries)."""
         return list(StepExecution.objects.filter(instance=self.instance_id).order_by("index"))
 
     @property
@@ -96,13 +98,47 @@ class StepContext:
         """The model row the instance is about, or ``None``."""
         return self.instance.subject
 
+    # cancellation
+
+    def check_cancellation(self) -> None:
+        """Raise ``CancellationError`` if the step is to stop: a checkpoint for long bodies (two small queries).
+
+        That is so once the instance is being canceled, or has ended, or another worker has taken the
+        step over because this one was not heard of. Inside ``shield()`` nothing is raised. The body of
+        a ``transactional`` step holds its instance, so that a cancellation waits for it.
+        """
+        if self._shields:
+            return
+        key = self._row.state.get("ids", {}).get(self.key)
+        now = WorkflowInstance.objects.using(alias()).filter(pk=self.instance_id)
+        found = now.values_list("status", "cancel_requested_at").first()
+        if found is None or found[0] in INSTANCE_ENDED:
+            raise CancellationError(f"The instance of {self.key} has ended.", key=self.key)
+        if found[1] is not None:
+            raise CancellationError(f"The instance of {self.key} is being canceled.", key=self.key)
+        mine = StepExecution.objects.using(alias()).filter(pk=key, attempt=self.attempt, status__in=OPEN_STEPS)
+        if key is not None and not mine.exists():
+            raise CancellationError(f"Another worker has taken over {self.key}.", key=self.key)
+
+    @contextmanager
+    def shield(self) -> Iterator[None]:
+        """A section that ``check_cancellation`` does not interrupt, however deep it is called."""
+        self._shields += 1
+        try:
+            yield
+        finally:
+            self._shields -= 1
+
     # progress
 
     def progress(self, done: float, *, of: float = 1.0, text: str = "", **metadata: Any) -> None:
-        """Report how far the step is: ``progress(3, of=10, text="three of ten")``."""
+        """Report how far the step is: ``progress(3, of=10, text="three of ten")``.
+
+        Written at most every ``WORKFLOWS_PROGRESS_SECONDS``; the last report is never lost.
+        """
         if not of or done < 0 or done > of:
             raise ValueError(f"progress({done}, of={of}) is no part of a whole.")
-        self._report(
+        self._reporter.add(
             {
                 "event": EventName.STEP_PROGRESS,
                 "text": text,
@@ -116,11 +152,11 @@ class StepContext:
         """Report a piece of work inside the step: started, then completed or failed."""
         known = {"action": name, "text": text, "metadata": encode(metadata)}
         started = time.monotonic()
-        self._report({"event": EventName.STEP_ACTION_STARTED, **known})
+        self._reporter.add({"event": EventName.STEP_ACTION_STARTED, **known})
         try:
             yield
-        except Exception as error:
-            self._report(
+        except BaseException as error:
+            self._reporter.add(
                 {
                     "event": EventName.STEP_ACTION_FAILED,
                     "action": name,
@@ -131,7 +167,7 @@ class StepContext:
                 }
             )
             raise
-        self._report({"event": EventName.STEP_ACTION_COMPLETED, **known, "duration": time.monotonic() - started})
+        self._reporter.add({"event": EventName.STEP_ACTION_COMPLETED, **known, "duration": time.monotonic() - started})
 
 
 def describe(error: BaseException) -> str:

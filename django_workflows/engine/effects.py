@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Any
 
@@ -14,6 +14,7 @@ from django_workflows.core.definition import Definition
 from django_workflows.core.effects import (
     CallFunction,
     Effect,
+    EnqueueInstance,
     EnqueueStep,
     Question,
     ResolveAssignment,
@@ -23,15 +24,19 @@ from django_workflows.core.events import Event
 from django_workflows.core.snapshot import Snapshot, Token
 from django_workflows.core.steps import HumanStep
 from django_workflows.core.values import encode
-from django_workflows.exceptions import mark_step
+from django_workflows.exceptions import StepError, mark_step
 from django_workflows.models import WorkflowInstance
 from django_workflows.registry import function_named
+from django_workflows.states import InstanceStatus
 
 from .assignment import resolve
 from .bodies import call_body, failure_of, machine_step, succeeded
 from .context import StepContext, describe
 from .database import alias
 from .executors import Job, executor
+from .reporting import Reporter
+
+_BY_ENGINE = (c.CompleteStep, c.FailStep, c.FireTimer, c.InterruptStep, c.StopStep, c.Settle)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +52,7 @@ class Moment:
     @property
     def is_driven_by_engine(self) -> bool:
         """Whether nobody waits for the answer: a job or a timer is what moves the instance."""
-        return isinstance(self.command, (c.CompleteStep, c.FailStep, c.FireTimer, c.InterruptStep))
+        return isinstance(self.command, _BY_ENGINE)
 
 
 @singledispatch
@@ -66,17 +71,22 @@ def _run_inline(question: RunInline, moment: Moment) -> c.Command:
         except Exception as error:
             mark_step(error, token.step)
             raise
+        except BaseException as error:  # the end of the body is not to be the end of the caller's process
+            refusal = StepError(f"{token.step!r} raised {type(error).__name__}: {describe(error)}")
+            mark_step(refusal, token.step)
+            raise refusal from error
     try:
         with transaction.atomic(using=alias()):
             return _inline(moment, token)
-    except Exception as error:  # noqa: BLE001 - user code: its writes are rolled back, the rest of the transition stands
+    except BaseException as error:  # noqa: BLE001 - user code: its writes are rolled back, the rest stands
         return failure_of(machine_step(moment.definition, token), token, error)
 
 
 def _inline(moment: Moment, token: Token) -> c.CompleteStep:
-    done = call_body(moment.row, moment.definition, moment.snapshot, token)
+    reporter = Reporter()
+    done = call_body(moment.row, moment.definition, moment.snapshot, token, reporter)
     succeeded(moment.row, moment.definition, moment.snapshot, token, done)
-    return done
+    return replace(done, reports=reporter.close())
 
 
 @answer.register
@@ -110,5 +120,7 @@ def _plain_time(value: Any) -> Any:
 
 def perform(effect: Effect, row: WorkflowInstance, snapshot: Snapshot) -> None:
     """Do what concerns the world outside of our rows, within the transaction that is open."""
+    if isinstance(effect, EnqueueInstance) and snapshot.status == InstanceStatus.RUNNING:
+        executor().enqueue(Job(kind="run_instance", instance_id=str(row.pk), attempt=effect.attempt))
     if isinstance(effect, EnqueueStep) and effect.key in snapshot.tokens:
         executor().enqueue(Job(kind="run_step", instance_id=str(row.pk), key=effect.key, attempt=effect.attempt))

@@ -3,44 +3,46 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
-from datetime import timedelta
-from functools import partial
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
-from django.db import transaction
-from django.db.models.functions import Now
+from django.db import connections
 
-from django_workflows.conf import settings
-from django_workflows.core.commands import Command, CompleteStep, ReportStep, StartStep
-from django_workflows.core.definition import Definition
-from django_workflows.core.snapshot import Snapshot, Token
 from django_workflows.exceptions import NotFound, StaleAttempt, TransitionNotAllowed
-from django_workflows.models import StepExecution, WorkflowInstance
-from django_workflows.states import InstanceStatus, StepStatus
 
-from .bodies import call_body, failed, machine_step, succeeded
 from .database import alias
-from .loader import definition_for, snapshot_of
-from .locking import lock
+from .failpoints import reach
+from .incidents import report_broken
+from .machine_steps import OUT_OF_REACH, run_step
 from .recovery import sweep
-from .runner import advance, handle
 from .timers import fire_due
+from .transient import run_instance
+from .watchdog import settle
 
 logger = logging.getLogger("django_workflows.jobs")
 
 
-def run(kind: str, instance_id: str, key: str = "", attempt: int = 0) -> None:
-    """The entry point that queues call by its path. It returns nothing and lets no error out."""
-    try:
-        _KINDS[kind](instance_id, key, attempt)
-    except KeyError:
+def run(kind: str, instance_id: str, key: str = "", attempt: int = 0, *unknown: Any, **unknown_too: Any) -> None:
+    """The entry point that queues call by its path. It returns nothing and lets no error out.
+
+    Arguments that another version of the package has sent along are ignored.
+    """
+    job = _KINDS.get(kind)
+    if job is None:
         logger.warning("A job of unknown kind %r was dropped; recovery will queue its step again.", kind)
+        return
+    try:
+        job(instance_id, key, attempt)
     except (NotFound, StaleAttempt, TransitionNotAllowed) as refusal:
         logger.info("Job %s %s of %s came too late: %s", kind, key, instance_id, refusal)
-    except Exception:  # the edge of a job: the queue must not see it, recovery takes it up again
+    except OUT_OF_REACH:
+        logger.exception("Job %s %s of %s lost the database; recovery takes it up.", kind, key, instance_id)
+        if not connections[alias()].in_atomic_block:
+            connections[alias()].close()
+    except Exception as error:  # the edge of a job: the queue must not see it
         logger.exception("Job %s %s of %s failed outside of its step.", kind, key, instance_id)
+        report_broken(instance_id, key, error)
+    reach("F5", key)
 
 
 def tick() -> None:
@@ -52,115 +54,13 @@ def tick() -> None:
         logger.exception("The look at the agenda failed; the next one comes.")
 
 
-def run_step(instance_id: str, key: str, attempt: int) -> None:
-    """Take up one attempt of a machine step, by the promise of its mode."""
-    try:
-        claimed = _begin(instance_id, key, attempt)
-    except _BodyFailed as failure:
-        _fail(instance_id, key, attempt, failure.error)
-        return
-    if claimed is not None:
-        _call_outside(*claimed)
+def _repeat_step(instance_id: str, key: str, attempt: int) -> None:
+    run_step(instance_id, key, attempt, is_repeat=True)
 
 
-class _BodyFailed(Exception):
-    """Carries what a transactional body raised out of its transaction, so that it is rolled back."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.error = error
-
-
-Claimed = tuple[WorkflowInstance, Definition, Snapshot, Token]
-
-
-def _begin(instance_id: str, key: str, attempt: int) -> Claimed | None:
-    """A transactional step is done here and now; of another one the attempt is claimed."""
-    with transaction.atomic(using=alias()):
-        row = lock(instance_id)
-        definition, snapshot = definition_for(row.definition_id), snapshot_of(row)
-        token = _waiting_token(snapshot, key, attempt)
-        if machine_step(definition, token).mode == "transactional":
-            advance(row, _transactional(row, definition, snapshot, token))
-            return None
-        advance(row, StartStep(key=key, attempt=attempt, worker=worker_name()))
-        _lease(row, key)
-        snapshot = snapshot_of(row)
-        return row, definition, snapshot, snapshot.tokens[key]
-
-
-def _waiting_token(snapshot: Snapshot, key: str, attempt: int) -> Token:
-    token = snapshot.tokens.get(key)
-    live = snapshot.status in (InstanceStatus.RUNNING, InstanceStatus.WAITING)
-    if token is None or token.attempt != attempt or token.status != StepStatus.SCHEDULED or not live:
-        raise StaleAttempt(
-            f"Attempt {attempt} of {key} does not wait to be run.",
-            status=snapshot.status,
-            key=key,
-            attempt=attempt,
-        )
-    return token
-
-
-def _transactional(row: WorkflowInstance, definition: Definition, snapshot: Snapshot, token: Token) -> Command:
-    try:
-        done = call_body(row, definition, snapshot, token)
-        succeeded(row, definition, snapshot, token, done)
-    except Exception as error:
-        raise _BodyFailed(error) from error
-    return done
-
-
-def _lease(row: WorkflowInstance, key: str) -> None:
-    """The claim lasts until a moment on the database's clock, whatever this machine's says."""
-    until = Now() + timedelta(seconds=settings.LEASE_SECONDS)
-    StepExecution.objects.using(alias()).filter(pk=row.state["ids"][key]).update(lease_until=until)
-
-
-def _call_outside(row: WorkflowInstance, definition: Definition, snapshot: Snapshot, token: Token) -> None:
-    """Neither lock nor transaction is held while the body runs."""
-    report = partial(_report, row.pk, token)
-    try:
-        done = call_body(row, definition, snapshot, token, report)
-        _complete(row.pk, token, done)
-    except (StaleAttempt, NotFound):
-        raise
-    except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001 - user code; the worker lives on
-        _fail(str(row.pk), token.key, token.attempt, error)
-
-
-def _report(instance_id: Any, token: Token, report: dict[str, Any]) -> None:
-    handle(instance_id, ReportStep(key=token.key, attempt=token.attempt, report=report))
-
-
-def _complete(instance_id: Any, token: Token, done: CompleteStep) -> None:
-    with transaction.atomic(using=alias()):
-        row = lock(instance_id)
-        snapshot = snapshot_of(row)
-        current = snapshot.tokens.get(token.key)
-        if current is not None and current.attempt == token.attempt:
-            succeeded(row, definition_for(row.definition_id), snapshot, current, done)
-        advance(row, done)
-
-
-def _fail(instance_id: str, key: str, attempt: int, error: BaseException) -> None:
-    with transaction.atomic(using=alias()):
-        row = lock(instance_id)
-        definition, snapshot = definition_for(row.definition_id), snapshot_of(row)
-        token = snapshot.tokens.get(key)
-        if token is None or token.attempt != attempt:
-            raise StaleAttempt(
-                f"Attempt {attempt} of {key} failed, but is no longer the current one.",
-                status=snapshot.status,
-                key=key,
-                attempt=attempt,
-            )
-        advance(row, failed(row, definition, snapshot, token, error))
-
-
-def worker_name() -> str:
-    """Where this attempt runs, for people who look for it."""
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-_KINDS = {"run_step": run_step}
+_KINDS: Final[dict[str, Callable[[str, str, int], None]]] = {
+    "run_step": run_step,
+    "repeat_step": _repeat_step,
+    "run_instance": run_instance,
+    "settle": settle,
+}

@@ -77,7 +77,8 @@ def _apply(row: WorkflowInstance, snapshot: Snapshot, now: datetime, book: Book)
     row.data, row.results, row.output = dict(snapshot.data), dict(snapshot.steps), dict(snapshot.output)
     row.sequence, row.updated_at = snapshot.sequence, now
     row.started_at = snapshot.started_at or now
-    row.completed_at = now if snapshot.status in INSTANCE_ENDED else None
+    if snapshot.status in INSTANCE_ENDED and row.completed_at is None:
+        row.completed_at = now
     if snapshot.status != InstanceStatus.PAUSED:
         row.paused_at = None
     elif row.paused_at is None:

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models.functions import Now
 
 from django_workflows.conf import settings
-from django_workflows.core.commands import InterruptStep
+from django_workflows.core.commands import InterruptInstance, InterruptStep
 from django_workflows.exceptions import TransitionNotAllowed
-from django_workflows.models import StepExecution
+from django_workflows.models import StepExecution, WorkflowInstance
+from django_workflows.models.instances import InstanceQuerySet
 from django_workflows.states import INSTANCE_ENDED, InstanceStatus, StepStatus
 
 from . import clock
 from .database import alias
 from .executors import Job, executor
-from .loader import snapshot_of
+from .loader import definition_for, snapshot_of
 from .locking import locked
 from .runner import advance
+from .watchdog import watch
 
 logger = logging.getLogger("django_workflows.recovery")
 
@@ -31,16 +34,20 @@ BATCH = 500
 
 
 def sweep() -> dict[str, int]:
-    """Queue again what waits for a lost message, and take up what a lost worker held.
+    """Queue again what waits for a lost message, take up what a lost worker held, report what is stuck.
 
-    Returns how many of each: ``{"requeued": n, "interrupted": n}``.
+    Returns how many of each: ``{"requeued": n, "interrupted": n, "stuck": n}``.
     """
-    return {"requeued": requeue_lost(), "interrupted": interrupt_lost()}
+    return {
+        "requeued": requeue_lost() + requeue_lost_instances(),
+        "interrupted": interrupt_lost() + interrupt_lost_instances(),
+        "stuck": watch.look(),
+    }
 
 
 def requeue_lost() -> int:
     """Steps that have been scheduled for longer than ``WORKFLOWS_REQUEUE_SECONDS``."""
-    late = clock.now() - timedelta(seconds=settings.REQUEUE_SECONDS)
+    late = clock.present() - timedelta(seconds=settings.REQUEUE_SECONDS)
     rows = (
         StepExecution.objects.using(alias())
         .filter(status=StepStatus.SCHEDULED, scheduled_at__lte=late)
@@ -56,8 +63,8 @@ def _requeue(execution: StepExecution) -> bool:
         token = snapshot_of(row).tokens.get(execution.key) if row is not None else None
         if row is None or token is None or token.status != StepStatus.SCHEDULED:
             return False
-        StepExecution.objects.using(alias()).filter(pk=execution.pk).update(scheduled_at=clock.now())
-        executor().enqueue(Job(kind="run_step", instance_id=str(row.pk), key=token.key, attempt=token.attempt))
+        StepExecution.objects.using(alias()).filter(pk=execution.pk).update(scheduled_at=clock.of(row))
+        executor().enqueue(Job(kind="repeat_step", instance_id=str(row.pk), key=token.key, attempt=token.attempt))
     logger.warning("The message for %s of instance %s was lost; it is queued again.", execution.key, row.pk)
     return True
 
@@ -75,14 +82,57 @@ def _interrupt(execution: StepExecution) -> bool:
             token = snapshot_of(row).tokens.get(execution.key) if row is not None else None
             if row is None or token is None or not _lease_is_over(execution):
                 return False
-            give_up = token.interruptions >= settings.MAX_RECOVERY_ATTEMPTS
-            advance(
-                row,
-                InterruptStep(key=execution.key, attempt=execution.attempt, worker=execution.worker, give_up=give_up),
-            )
+            give_up = _is_enough(row, token.interruptions)
+            advance(row, InterruptStep(key=token.key, attempt=token.attempt, worker=execution.worker, give_up=give_up))
     except TransitionNotAllowed:
         return False  # it has reported in the meantime
     logger.warning("The worker of %s of instance %s was lost.", execution.key, execution.instance_id)
+    return True
+
+
+def _is_enough(row: WorkflowInstance, interruptions: int) -> bool:
+    """Whether no further worker is to be risked, for this step or for its instance."""
+    definition = definition_for(row.definition_id)
+    allowed = settings.MAX_RECOVERY_ATTEMPTS if definition.max_recoveries is None else definition.max_recoveries
+    return interruptions >= allowed or row.state.get("interruptions", 0) >= settings.MAX_INSTANCE_RECOVERIES
+
+
+def requeue_lost_instances() -> int:
+    """Transient instances that no worker has taken up."""
+    late = clock.present() - timedelta(seconds=settings.REQUEUE_SECONDS)
+    return sum(_requeue_instance(row.pk) for row in _transient().filter(lease_until=None, updated_at__lte=late)[:BATCH])
+
+
+def interrupt_lost_instances() -> int:
+    """Transient instances whose worker has not been heard of any more."""
+    return sum(_interrupt_instance(row.pk) for row in _transient().filter(lease_until__lt=Now())[:BATCH])
+
+
+def _transient() -> InstanceQuerySet:
+    rows = WorkflowInstance.objects.using(alias()).running().filter(is_durable=False)
+    return rows.filter(status=InstanceStatus.RUNNING).order_by("updated_at")
+
+
+def _requeue_instance(key: UUID) -> bool:
+    with transaction.atomic(using=alias()):
+        row = locked(skip=True).filter(pk=key, status=InstanceStatus.RUNNING, lease_until=None).first()
+        if row is None:
+            return False
+        WorkflowInstance.objects.using(alias()).filter(pk=key).update(updated_at=clock.of(row))
+        attempt = row.state.get("interruptions", 0) + 1
+        executor().enqueue(Job(kind="run_instance", instance_id=str(key), attempt=attempt))
+    return True
+
+
+def _interrupt_instance(key: UUID) -> bool:
+    with transaction.atomic(using=alias()):
+        found = locked(skip=True).filter(pk=key, status=InstanceStatus.RUNNING, lease_until__lt=Now())
+        row = found.first()
+        if row is None:
+            return False
+        count = row.state.get("interruptions", 0)
+        advance(row, InterruptInstance(attempt=count + 1, worker=row.worker, give_up=_is_enough(row, count)))
+    logger.warning("The worker of instance %s was lost.", key)
     return True
 
 

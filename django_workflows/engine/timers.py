@@ -17,6 +17,7 @@ from django_workflows.states import TimerStatus
 
 from . import clock
 from .database import alias
+from .incidents import report_broken
 from .locking import locked
 from .runner import advance
 
@@ -59,8 +60,9 @@ def _fire(timer: Timer) -> bool:
             advance(row, FireTimer(key=timer.key, timer=timer.name, due_at=timer.due_at))
     except TransitionNotAllowed:
         return False  # somebody else fired or canceled it in the meantime
-    except Exception:  # the edge of a sweep: one broken instance must not hold up the others
+    except Exception as error:  # the edge of a sweep: one broken instance must not hold up the others
         logger.exception("Timer %s of instance %s could not be fired.", timer, timer.instance_id)
+        report_broken(timer.instance_id, timer.key, error)
         return False
     return True
 

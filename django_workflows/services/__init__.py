@@ -8,7 +8,8 @@ from django_workflows.core.commands import SYSTEM
 
 from .definitions import mirror, publish, reactivate, read, retire, save_draft
 from .human_tasks import claim, comment, decide, reassign, release
-from .instances import cancel, fail, pause, resume, retry_step, skip_step, start
+from .incidents import resolve, resolve_all
+from .instances import cancel, fail, hold, lift_hold, pause, resume, retry_step, skip_step, start
 
 __all__ = [
     "SYSTEM",
@@ -17,6 +18,8 @@ __all__ = [
     "comment",
     "decide",
     "fail",
+    "hold",
+    "lift_hold",
     "mirror",
     "pause",
     "publish",
@@ -24,6 +27,8 @@ __all__ = [
     "read",
     "reassign",
     "release",
+    "resolve",
+    "resolve_all",
     "resume",
     "retire",
     "retry_step",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.contrib.contenttypes.models import ContentType
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, connections, models, transaction
 from django.db.models import QuerySet
 
 from django_workflows import registry
@@ -16,6 +18,7 @@ from django_workflows.core import commands as c
 from django_workflows.core import forms, templating
 from django_workflows.core.authoring import Workflow, workflow_name
 from django_workflows.core.definition import Definition
+from django_workflows.core.durations import parse_duration
 from django_workflows.core.snapshot import Snapshot, scope_of
 from django_workflows.core.values import encode
 from django_workflows.engine import clock
@@ -31,6 +34,7 @@ from django_workflows.exceptions import (
     ExpressionError,
     InvalidInput,
     NotFound,
+    PayloadTooLarge,
 )
 from django_workflows.models import StepExecution, WorkflowDefinition, WorkflowInstance
 from django_workflows.models.keys import user_key
@@ -60,7 +64,8 @@ def start(
 
     The same ``idempotency_key`` gives the same instance. Raises ``DefinitionNotFound``,
     ``NotAuthorized``, ``InvalidForm`` for data against the definition's schema, ``InvalidValue``,
-    ``PayloadTooLarge``, or ``DuplicateInstance`` if the business key is taken.
+    ``PayloadTooLarge`` (also for a ``parent`` that is nested too deeply), or ``DuplicateInstance`` if
+    the business key is taken.
     """
     actor = actor_of(by)
     found = _startable(workflow, version, tenant)
@@ -70,6 +75,7 @@ def start(
     content = _start_data(definition, data)
     row = _new_row(found, definition, actor, content, metadata or {}, tenant=tenant)
     row.business_key, row.idempotency_key, row.parent = _key(business_key), _key(idempotency_key), parent
+    _check_nesting(parent)
     if subject is not None:
         row.subject_type, row.subject_id = ContentType.objects.get_for_model(subject), str(subject.pk)
     if row.business_key or row.idempotency_key:
@@ -100,7 +106,8 @@ def _startable(workflow: Startable, version: str, tenant: str) -> WorkflowDefini
 
 
 def _of_name(name: str, tenant: str) -> QuerySet[WorkflowDefinition]:
-    return WorkflowDefinition.objects.startable(name).filter(tenant=tenant).defer("content").annotate(db_now=clock.DatabaseClock())
+    rows = WorkflowDefinition.objects.startable(name).filter(tenant=tenant)
+    return rows.defer("content").annotate(db_now=clock.DatabaseClock())
 
 
 def _field(name: str) -> Any:
@@ -135,6 +142,17 @@ def _start_data(definition: Definition, data: Mapping[str, Any] | None) -> dict[
     return content if definition.data_schema is None else forms.clean(definition.data_schema, content)
 
 
+def _check_nesting(parent: WorkflowInstance | None) -> None:
+    depth, above = 0, parent
+    while above is not None:
+        depth += 1
+        if depth > settings.MAX_NESTING:
+            raise PayloadTooLarge(
+                f"Instances may be nested {settings.MAX_NESTING} deep, not deeper.", limit=settings.MAX_NESTING
+            )
+        above = above.parent
+
+
 def _key(text: str) -> str:
     if not isinstance(text, str) or len(text) > 200 or "\x00" in text:
         raise InvalidInput(f"A key is a text of at most 200 characters, not {text!r:.80}.")
@@ -162,6 +180,7 @@ def _new_row(
         started_at=now,
         updated_at=now,
     )
+    row.is_durable = definition.durable
     row.state = {"version": definition.version}
     row.db_now = now  # type: ignore[attr-defined]
     return row
@@ -227,26 +246,82 @@ def key_of(instance: Any) -> Any:
     return instance.pk if isinstance(instance, models.Model) else instance
 
 
-def _move(
-    instance: Instance, command: c.Command, by: Any, verb: str, *, initiator_may: bool = False
-) -> WorkflowInstance:
+def _move(instance: Instance, command: c.Command, by: Any, verb: str) -> WorkflowInstance:
     actor = command.by
     with transaction.atomic(using=alias()):
         row = lock(key_of(instance))
-        if not actor.is_system:
-            rules = policy()
-            allowed = rules.may_cancel(by, row) if initiator_may else rules.may_administer(by, row)
-            if not allowed:
-                raise refuse(actor, f"{verb} instance {row}", needs="the right to administer the workflow")
+        if not actor.is_system and not policy().may_administer(by, row):
+            raise refuse(actor, f"{verb} instance {row}", needs="the right to administer the workflow")
         return advance(row, command)
 
 
-def cancel(instance: Instance, *, by: Any, reason: str = "") -> WorkflowInstance:
+def cancel(
+    instance: Instance,
+    *,
+    by: Any,
+    reason: str = "",
+    wait: float | str | timedelta | None = None,
+    force: bool = False,
+) -> WorkflowInstance:
     """End it, with every open task, timer and step. The initiator may, and an administrator.
 
-    Raises ``NotFound``, ``NotAuthorized``, or ``TransitionNotAllowed`` if it has ended.
+    A step that a worker has in hand ends first, or stops at ``ctx.check_cancellation()``; until then
+    ``cancel_requested_at`` tells that the instance is being canceled. ``force`` closes such a step at
+    once; what its body still does is not recorded. ``wait`` (seconds, or a duration) waits so long for
+    the end, and returns the instance as it is then. Asking once more changes nothing.
+
+    Raises ``NotFound``, ``NotAuthorized``, ``TransitionNotAllowed`` if it has ended, ``InvalidValue``
+    for a wrong ``wait``, or ``InvalidInput`` if waiting inside a transaction would be in vain.
     """
-    return _move(instance, c.Cancel(by=actor_of(by), reason=reason), by, "cancel", initiator_may=True)
+    actor = actor_of(by)
+    patience = None if wait is None else parse_duration(wait).total_seconds()
+    with transaction.atomic(using=alias()):
+        row = lock(key_of(instance))
+        if not actor.is_system and not policy().may_cancel(by, row):
+            raise refuse(actor, f"cancel instance {row}", needs="the right to administer the workflow")
+        if row.cancel_requested_at is None or row.is_ended or force:
+            row = advance(row, c.Cancel(by=actor, reason=encoded(reason), force=force))
+    return row if patience is None or row.is_ended else _end_of(row, patience)
+
+
+#: Seconds between two looks at an instance whose end is waited for.
+LOOK_EVERY = 0.1
+
+
+def _end_of(row: WorkflowInstance, patience: float) -> WorkflowInstance:
+    """The instance when it has ended, or when patience has."""
+    if connections[alias()].in_atomic_block:
+        raise InvalidInput("Inside a transaction nobody can see the request; wait after its commit.", field="wait")
+    until = time.monotonic() + patience
+    while not row.is_ended and time.monotonic() < until:
+        time.sleep(LOOK_EVERY)
+        row.refresh_from_db(using=alias())
+    return row
+
+
+def hold(instance: Instance, *, by: Any, reason: str) -> WorkflowInstance:
+    """Put it under legal hold: whatever the retention says, it is not deleted. Takes an administrator."""
+    actor = actor_of(by)
+    return _move(instance, c.SetHold(by=actor, reason=reason_of(reason)), by, "hold")
+
+
+def lift_hold(instance: Instance, *, by: Any, reason: str) -> WorkflowInstance:
+    """Let the retention apply again. Takes an administrator."""
+    actor = actor_of(by)
+    return _move(instance, c.LiftHold(by=actor, reason=reason_of(reason)), by, "lift the hold of")
+
+
+def reason_of(text: str) -> str:
+    """A reason that may be stored; raises ``InvalidInput`` for none."""
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidInput("This needs a reason.", field="reason")
+    found: str = encoded(text)
+    return found
+
+
+def encoded(value: Any) -> Any:
+    """A value from outside, as JSON within the size limit."""
+    return encode(value, max_bytes=settings.MAX_PAYLOAD_BYTES)
 
 
 def pause(instance: Instance, *, by: Any, reason: str = "") -> WorkflowInstance:
@@ -287,7 +362,7 @@ def _execution(execution: Execution) -> StepExecution:
 def retry_step(execution: Execution, *, by: Any, data: Mapping[str, Any] | None = None) -> WorkflowInstance:
     """Try a failed step again, after setting ``data`` (keys of the instance's data), if any is given."""
     row = _execution(execution)
-    changes = encode(dict(data or {}), max_bytes=settings.MAX_PAYLOAD_BYTES)
+    changes = encoded(dict(data or {}))
     command = c.RetryStep(by=actor_of(by), key=row.key, changes=changes)
     return _move(row.instance_id, command, by, f"retry {row.step} of")
 
@@ -295,13 +370,12 @@ def retry_step(execution: Execution, *, by: Any, data: Mapping[str, Any] | None 
 def skip_step(execution: Execution, *, by: Any, reason: str, outcome: str = "", output: Any = None) -> WorkflowInstance:
     """Pass by a step that waits or has failed, as if it had ended with the outcome and output given."""
     row = _execution(execution)
-    if not reason.strip():
-        raise InvalidInput("Skipping a step needs a reason.", field="reason")
+    text = reason_of(reason)
     command = c.SkipStep(
         by=actor_of(by),
         key=row.key,
-        reason=reason,
+        reason=text,
         outcome=outcome,
-        output=encode(output, max_bytes=settings.MAX_PAYLOAD_BYTES),
+        output=encoded(output),
     )
     return _move(row.instance_id, command, by, f"skip {row.step} of")

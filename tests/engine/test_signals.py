@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +21,7 @@ from django_workflows import (
     timer,
 )
 from django_workflows.core.events import CATALOGUE, EventName
-from django_workflows.engine import jobs
+from django_workflows.engine import machine_steps
 from django_workflows.engine.executors import executor
 from django_workflows.engine.recovery import sweep
 from django_workflows.models import HumanTask, StepExecution, WorkflowEvent
@@ -36,6 +37,10 @@ def busy(ctx: Any) -> None:
     if ctx.attempt < 2:
         with ctx.action("call"):
             raise OSError("no line")
+
+
+def sleepy(ctx: Any) -> None:
+    time.sleep(5)
 
 
 def give_up(ctx: Any) -> None:
@@ -67,11 +72,12 @@ def everything_that_can_happen(make_user: Any, make_instance: Any) -> None:
         timer("1h"),
         join(),
     )
+    slow = machine(sleepy, timeout="0.05s", outcomes=("done",))
     gate, fails, skipped, done = decision(), machine(give_up), machine(busy, condition="false"), end("done")
     with frozen_clock() as clock:
         instance = make_instance(
-            split=split, work=work, talk=talk, rest=rest, meet=meet, gate=gate, fails=fails, skipped=skipped, done=done,
-            flow=[split >> [work, talk, rest] >> meet >> gate, gate.otherwise >> fails >> skipped >> done],
+            split=split, work=work, talk=talk, rest=rest, meet=meet, gate=gate, fails=fails, skipped=skipped, done=done, slow=slow,
+            flow=[split >> [work, talk, rest] >> meet >> slow, slow.on_failure >> gate, gate.otherwise >> fails >> skipped >> done],
         )  # fmt: skip
         run_jobs()
         clock.move(timedelta(minutes=10))
@@ -92,11 +98,13 @@ def everything_that_can_happen(make_user: Any, make_instance: Any) -> None:
 
         other = services.start("sample", by=ann)
         job = executor().jobs.pop()  # type: ignore[attr-defined]
-        jobs._begin(job.instance_id, job.key, job.attempt)
+        machine_steps.claim(job.instance_id, job.key, job.attempt)
         StepExecution.objects.filter(instance=other, step="work").update(lease_until="2020-01-01T00:00:00Z")
         sweep()
         services.cancel(other, by=ann, reason="not needed")
         services.fail(services.start("sample", by=ann), by=root, reason="a mess")
+        services.hold(other, by=root, reason="the auditors ask")
+        services.lift_hold(other, by=root, reason="they have seen it")
         services.retire("sample", by=root)
 
 

@@ -10,7 +10,7 @@ from django.utils.module_loading import import_string
 from django_q.models import Schedule
 
 from django_workflows import FatalError, Retry, RetryableError, approval, end, group, machine, services, timer
-from django_workflows.engine import jobs
+from django_workflows.engine import jobs, machine_steps
 from django_workflows.engine.executors import executor
 from django_workflows.engine.recovery import sweep
 from django_workflows.exceptions import TransitionNotAllowed
@@ -254,7 +254,7 @@ def test_a_lost_message_is_sent_again(make_instance: Any) -> None:
     with frozen_clock() as clock:
         instance = make_instance(one=machine(note))
         executor().jobs.clear()  # type: ignore[attr-defined]
-        assert sweep() == {"requeued": 0, "interrupted": 0}
+        assert sweep() == {"requeued": 0, "interrupted": 0, "stuck": 0}
         clock.move(timedelta(seconds=61))
         assert sweep()["requeued"] == 1
         assert sweep()["requeued"] == 0
@@ -267,7 +267,7 @@ def test_a_lost_message_is_sent_again(make_instance: Any) -> None:
 def test_a_worker_whose_lease_is_over_is_replaced_and_cannot_write_any_more(make_instance: Any, settings: Any) -> None:
     instance = make_instance(one=machine(note))
     job = executor().jobs.pop()  # type: ignore[attr-defined]
-    claimed = jobs._begin(job.instance_id, job.key, job.attempt)
+    claimed = machine_steps.claim(job.instance_id, job.key, job.attempt)
     assert claimed is not None
     assert sweep()["interrupted"] == 0
     StepExecution.objects.update(lease_until="2020-01-01T00:00:00Z")
@@ -275,7 +275,7 @@ def test_a_worker_whose_lease_is_over_is_replaced_and_cannot_write_any_more(make
     assert sweep()["interrupted"] == 1
     jobs_before = list(executor().jobs)  # type: ignore[attr-defined]
     with pytest.raises(TransitionNotAllowed):
-        jobs._call_outside(*claimed)
+        machine_steps.call_outside(claimed)
     run_jobs()
 
     instance.refresh_from_db()

@@ -28,6 +28,9 @@ class Job:
 class Executor(ABC):
     """Gets jobs to a worker. A job may be lost (recovery finds its row) or come twice (the second finds nothing)."""
 
+    #: Whether a worker that hangs may be killed, because it is a process that is replaced by another.
+    may_kill_workers: bool = False
+
     def install(self) -> None:  # noqa: B027 - most executors need nothing
         """Called after ``migrate``: set up whatever looks at the agenda from time to time."""
 

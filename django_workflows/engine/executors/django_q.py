@@ -24,6 +24,8 @@ from .base import RUN, TICK, Executor, Job
 class DjangoQExecutor(Executor):
     """Wakes a django-q2 cluster. Its own retries, hooks and result rows are not used."""
 
+    may_kill_workers = True
+
     def enqueue(self, job: Job) -> None:
         broker = get_broker()
         send = partial(_send, job, broker)
