@@ -26,13 +26,14 @@ from django_workflows.core.authoring import (
 )
 from django_workflows.core.definition import Definition, Edge, Step
 from django_workflows.core.steps import STEP_TYPES, step_type
-from django_workflows.exceptions import FatalError, RetryableError, WorkflowError
+from django_workflows.exceptions import CancellationError, FatalError, RetryableError, StepTimeout, WorkflowError
 from django_workflows.registry import step_function
 
 __version__ = "0.1.0"
 
 __all__ = [
     "STEP_TYPES",
+    "CancellationError",
     "Definition",
     "Edge",
     "FatalError",
@@ -40,6 +41,7 @@ __all__ = [
     "Retry",
     "RetryableError",
     "Step",
+    "StepTimeout",
     "Workflow",
     "WorkflowError",
     "__version__",

@@ -15,6 +15,7 @@ from .failpoints import reach
 from .incidents import report_broken
 from .machine_steps import OUT_OF_REACH, run_step
 from .recovery import sweep
+from .retention import prune
 from .timers import fire_due
 from .transient import run_instance
 from .watchdog import settle
@@ -50,6 +51,7 @@ def tick() -> None:
     try:
         fire_due()
         sweep()
+        prune(max_batches=1)
     except Exception:  # the edge of a job, as above
         logger.exception("The look at the agenda failed; the next one comes.")
 

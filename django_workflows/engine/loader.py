@@ -8,10 +8,13 @@ from typing import Any
 from uuid import UUID
 
 from django_workflows.core.codec import from_json
+from django_workflows.core.commands import Actor
 from django_workflows.core.definition import Definition
+from django_workflows.core.events import Event
 from django_workflows.core.snapshot import STATE_FORMAT, Scope, Snapshot, TaskState, Token
 from django_workflows.exceptions import DefinitionNotFound, WorkflowError
-from django_workflows.models import WorkflowDefinition, WorkflowInstance
+from django_workflows.models import WorkflowDefinition, WorkflowEvent, WorkflowInstance
+from django_workflows.states import EventName
 
 
 @lru_cache(maxsize=512)
@@ -75,6 +78,23 @@ def _token(item: dict[str, Any]) -> Token:
     if "task" in fields:
         fields["task"] = TaskState(**fields["task"])
     return Token(**fields)
+
+
+def event_of(line: WorkflowEvent) -> Event:
+    """The event that a row of the log records."""
+    return Event(
+        name=EventName(line.name),
+        at=line.at,
+        sequence=line.sequence,
+        by=Actor(id=str(line.actor_id or ""), name=line.actor_name, on_behalf_of=line.on_behalf_of_name),
+        step=line.step,
+        occurrence=line.occurrence,
+        index=line.step_index,
+        attempt=line.attempt,
+        outcome=line.outcome,
+        duration=line.duration,
+        payload=line.payload,
+    )
 
 
 def state_of(snapshot: Snapshot, ids: dict[str, str]) -> dict[str, Any]:

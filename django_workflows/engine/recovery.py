@@ -54,10 +54,11 @@ def requeue_lost() -> int:
         .exclude(instance__status__in=(InstanceStatus.PAUSED, *INSTANCE_ENDED))
         .order_by("scheduled_at")
     )
-    return sum(_requeue(row) for row in rows[:BATCH])
+    return sum(requeue(row) for row in rows[:BATCH])
 
 
-def _requeue(execution: StepExecution) -> bool:
+def requeue(execution: StepExecution) -> bool:
+    """Send the message of a scheduled step again; false if it has moved meanwhile."""
     with transaction.atomic(using=alias()):
         row = locked(skip=True).filter(pk=execution.instance_id).first()
         token = snapshot_of(row).tokens.get(execution.key) if row is not None else None
@@ -72,10 +73,11 @@ def _requeue(execution: StepExecution) -> bool:
 def interrupt_lost() -> int:
     """Steps whose lease has run out by the database's clock."""
     rows = StepExecution.objects.using(alias()).filter(status=StepStatus.RUNNING, lease_until__lt=Now())
-    return sum(_interrupt(row) for row in rows.order_by("lease_until")[:BATCH])
+    return sum(interrupt(row) for row in rows.order_by("lease_until")[:BATCH])
 
 
-def _interrupt(execution: StepExecution) -> bool:
+def interrupt(execution: StepExecution) -> bool:
+    """Take a step from a worker whose lease is over; false if it has reported meanwhile."""
     try:
         with transaction.atomic(using=alias()):
             row = locked(skip=True).filter(pk=execution.instance_id).first()
@@ -100,12 +102,12 @@ def _is_enough(row: WorkflowInstance, interruptions: int) -> bool:
 def requeue_lost_instances() -> int:
     """Transient instances that no worker has taken up."""
     late = clock.present() - timedelta(seconds=settings.REQUEUE_SECONDS)
-    return sum(_requeue_instance(row.pk) for row in _transient().filter(lease_until=None, updated_at__lte=late)[:BATCH])
+    return sum(requeue_instance(row.pk) for row in _transient().filter(lease_until=None, updated_at__lte=late)[:BATCH])
 
 
 def interrupt_lost_instances() -> int:
     """Transient instances whose worker has not been heard of any more."""
-    return sum(_interrupt_instance(row.pk) for row in _transient().filter(lease_until__lt=Now())[:BATCH])
+    return sum(interrupt_instance(row.pk) for row in _transient().filter(lease_until__lt=Now())[:BATCH])
 
 
 def _transient() -> InstanceQuerySet:
@@ -113,7 +115,7 @@ def _transient() -> InstanceQuerySet:
     return rows.filter(status=InstanceStatus.RUNNING).order_by("updated_at")
 
 
-def _requeue_instance(key: UUID) -> bool:
+def requeue_instance(key: UUID) -> bool:
     with transaction.atomic(using=alias()):
         row = locked(skip=True).filter(pk=key, status=InstanceStatus.RUNNING, lease_until=None).first()
         if row is None:
@@ -124,7 +126,7 @@ def _requeue_instance(key: UUID) -> bool:
     return True
 
 
-def _interrupt_instance(key: UUID) -> bool:
+def interrupt_instance(key: UUID) -> bool:
     with transaction.atomic(using=alias()):
         found = locked(skip=True).filter(pk=key, status=InstanceStatus.RUNNING, lease_until__lt=Now())
         row = found.first()

@@ -10,6 +10,7 @@ from .definitions import mirror, publish, reactivate, read, retire, save_draft
 from .human_tasks import claim, comment, decide, reassign, release
 from .incidents import resolve, resolve_all
 from .instances import cancel, fail, hold, lift_hold, pause, resume, retry_step, skip_step, start
+from .operations import examine, prune
 
 __all__ = [
     "SYSTEM",
@@ -17,11 +18,13 @@ __all__ = [
     "claim",
     "comment",
     "decide",
+    "examine",
     "fail",
     "hold",
     "lift_hold",
     "mirror",
     "pause",
+    "prune",
     "publish",
     "reactivate",
     "read",

@@ -8,16 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django_workflows import services
-from django_workflows.core.commands import Actor
-from django_workflows.core.events import Event
 from django_workflows.core.snapshot import Snapshot, evolve
 from django_workflows.engine.clock import clock, now
 from django_workflows.engine.executors import executor
 from django_workflows.engine.executors.recording import RecordingExecutor
+from django_workflows.engine.loader import event_of as as_event
 from django_workflows.engine.loader import snapshot_of
 from django_workflows.engine.timers import fire_due
 from django_workflows.models import HumanTask, WorkflowEvent, WorkflowInstance
-from django_workflows.states import EventName
 
 
 class Clock:
@@ -65,23 +63,6 @@ def replayed(instance: WorkflowInstance) -> Snapshot:
     for line in WorkflowEvent.objects.of(instance):
         snapshot = evolve(snapshot, as_event(line))
     return snapshot
-
-
-def as_event(line: WorkflowEvent) -> Event:
-    """The event that a row of the log records."""
-    return Event(
-        name=EventName(line.name),
-        at=line.at,
-        sequence=line.sequence,
-        by=Actor(id=str(line.actor_id or ""), name=line.actor_name, on_behalf_of=line.on_behalf_of_name),
-        step=line.step,
-        occurrence=line.occurrence,
-        index=line.step_index,
-        attempt=line.attempt,
-        outcome=line.outcome,
-        duration=line.duration,
-        payload=line.payload,
-    )
 
 
 def assert_log_gives_state(instance: WorkflowInstance) -> None:
