@@ -61,3 +61,22 @@ def make_instance(make_workflow: Callable[..., type[Workflow]], db: None) -> Cal
         return services.start(workflow, by=by, data=data)
 
     return make
+
+
+@pytest.fixture
+def make_many(make_instance: Callable[..., Any]) -> Callable[[str], Callable[..., Any]]:
+    """``make_many("orders")`` makes instances as ``make_instance`` does, and of an equal workflow another one."""
+    known: dict[str, str] = {}
+
+    def of(name: str) -> Callable[..., Any]:
+        def make(*, data: dict[str, Any] | None = None, **body: Any) -> Any:
+            options = {key: value for key, value in body.items() if not hasattr(value, "__set_name__")}
+            alike = repr((name, sorted(body), options))
+            if alike in known:
+                return services.start(known[alike], by=services.SYSTEM, data=data)
+            known[alike] = name if not known else f"{name}-{len(known)}"
+            return make_instance(name=known[alike], data=data, **body)
+
+        return make
+
+    return of

@@ -66,10 +66,8 @@ def examine(*, workflow: str = "", instance_id: Any = None, live_only: bool = Fa
     rows = rows.filter(workflow=workflow) if workflow else rows.all()
     rows = rows.filter(pk=instance_id) if instance_id is not None else rows
     for batch in _batches(rows.running() if live_only else rows):
-        yield from _lost(batch)
-        yield from _stuck(batch)
-        yield from _orphaned(batch)
-        yield from _drifted(batch)
+        # all of them before the first is handed out: mending one must not change what the others say
+        yield from [*_lost(batch), *_stuck(batch), *_orphaned(batch), *_drifted(batch)]
     if instance_id is None:
         yield from _drifted_code(workflow)
 

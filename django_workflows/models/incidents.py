@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Count, F, Max, Min, Q
 from django.utils.translation import gettext_lazy as _
 
 from django_workflows.states import IncidentStatus
@@ -16,6 +18,23 @@ from .keys import new_id
 class IncidentQuerySet(models.QuerySet["Incident"]):
     def open(self) -> IncidentQuerySet:
         return self.filter(status=IncidentStatus.OPEN)
+
+    def by_cause(self) -> models.QuerySet[Incident, dict[str, Any]]:
+        """One dict per fingerprint, the most frequent first: what it is, ``open`` (how many), since when."""
+        alike = ("fingerprint", "step", "kind", "error_type")
+        found: models.QuerySet[Incident, dict[str, Any]] = (
+            self.order_by()
+            .values(*alike, workflow=F("instance__workflow"))
+            .annotate(
+                open=Count("pk"),
+                message=Max("message"),
+                suggested_action=Max("suggested_action"),
+                first_at=Min("first_at"),
+                last_at=Max("last_at"),
+            )
+            .order_by("-open", "fingerprint")
+        )
+        return found
 
 
 class Incident(models.Model):

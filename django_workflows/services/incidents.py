@@ -76,6 +76,8 @@ def resolve_all(
     """
     actor = actor_of(by)
     _check_options(action, **{name: options.get(name) for name in ("data", "output", "outcome")})
+    if action != "retry":
+        reason_of(options.get("reason", ""))
     rows = Incident.objects.using(alias()).open().filter(fingerprint=fingerprint).order_by("first_at", "id")
     if not actor.is_system:
         rows = rows.filter(instance__in=policy().instances(by))

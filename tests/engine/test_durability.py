@@ -6,7 +6,6 @@ import asyncio
 import threading
 import time
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import pytest
@@ -34,9 +33,8 @@ def forget_calls() -> None:
 
 
 @pytest.fixture
-def make_instance(make_instance: Any) -> Any:
-    """Under another name than the other tests', for a function is registered for its workflow."""
-    return partial(make_instance, name="durability")
+def make_instance(make_many: Any) -> Any:
+    return make_many("durability")
 
 
 def note(ctx: Any) -> int:
@@ -183,7 +181,7 @@ def test_recoveries_are_bounded_per_definition_and_per_instance(make_instance: A
     Incident.objects.all().delete()
 
     settings.WORKFLOWS_MAX_INSTANCE_RECOVERIES = 1
-    instance = make_instance(name="durability-many", a=machine(note), b=machine(note))
+    instance = make_instance(a=machine(note), b=machine(note))
     for _ in range(3):
         if executor().jobs:  # type: ignore[attr-defined]
             take_up()

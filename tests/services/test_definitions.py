@@ -153,7 +153,7 @@ def test_the_command_publishes_validates_and_lists(tmp_path: Any, capsys: Any, m
     bad.write_text("name: x\nsteps:\n  - {name: a, type: nothing}\n")
 
     call_command("workflows", "publish", str(good))
-    call_command("workflows", "list")
+    call_command("workflows", "definitions")
     with pytest.raises(SystemExit) as stop:
         call_command("workflows", "validate", str(tmp_path))
 

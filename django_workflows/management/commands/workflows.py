@@ -1,123 +1,49 @@
-"""``manage.py workflows``: definitions at the command line."""
+"""``manage.py workflows``: definitions, instances and operations at the command line."""
 
 from __future__ import annotations
 
-import json
-import sys
 from argparse import ArgumentParser
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
 
-from django_workflows import registry, services
-from django_workflows.core.codec import dumps, loads
-from django_workflows.core.drawing import dot, mermaid, svg
-from django_workflows.core.validation import Problem, validate
-from django_workflows.exceptions import InvalidDefinition, WorkflowError
-from django_workflows.models import WorkflowDefinition
+from django_workflows.exceptions import WorkflowError
+from django_workflows.management.verbs import definitions, instances, operations
+from django_workflows.management.verbs.base import Verb
 
-SUFFIXES = (".json", ".yaml", ".yml")
+VERBS: Final[dict[str, Verb]] = {
+    "definitions": definitions.definitions,
+    "publish": definitions.publish,
+    "validate": definitions.check,
+    "graph": definitions.graph,
+    "list": instances.list_,
+    "show": instances.show,
+    "log": instances.log,
+    "cancel": instances.cancel,
+    "retry": instances.retry,
+    "pause": instances.pause,
+    "resume": instances.resume,
+    "hold": instances.hold,
+    "release": instances.release,
+    "incidents": operations.incidents,
+    "resolve": operations.resolve,
+    "doctor": operations.doctor,
+    "prune": operations.prune,
+}
 
 
 class Command(BaseCommand):
-    help = "Lists, publishes, validates and draws workflow definitions."
+    help = "Definitions, instances and incidents: lists, shows, acts on and examines them."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
-        listing = verbs.add_parser("list", help="the stored definitions")
-        listing.add_argument("--json", action="store_true", dest="as_json")
-        publish = verbs.add_parser("publish", help="publish the code's workflows, or definitions from files")
-        publish.add_argument("files", nargs="*", type=Path)
-        check = verbs.add_parser("validate", help="look for problems in files or folders (JSON or YAML)")
-        check.add_argument("files", nargs="+", type=Path)
-        check.add_argument("--strict", action="store_true", help="warnings fail too")
-        check.add_argument("--json", action="store_true", dest="as_json")
-        graph = verbs.add_parser("graph", help="draw a stored definition")
-        graph.add_argument("name")
-        graph.add_argument("--at", default="", metavar="VERSION", help="a version; default: the newest")
-        graph.add_argument("--as", choices=("mermaid", "dot", "svg", "json"), default="mermaid", dest="form")
+        for room in (instances, operations, definitions):
+            room.add_parsers(verbs)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            getattr(self, f"_{options['verb']}")(options)
+            VERBS[options["verb"]](self, options)
         except (WorkflowError, OSError, UnicodeDecodeError) as error:
             raise CommandError(str(error)) from error
-
-    def _list(self, options: dict[str, Any]) -> None:
-        fields = ("name", "version", "status", "title")
-        rows = list(WorkflowDefinition.objects.newest_first().values(*fields))
-        if options["as_json"]:
-            self.stdout.write(json.dumps(rows, indent=2))
-            return
-        for row in rows:
-            self.stdout.write(f"{row['name']:<30} {row['version']:<10} {row['status']:<10} {row['title']}")
-
-    def _publish(self, options: dict[str, Any]) -> None:
-        rows = [services.publish(path.read_bytes(), by=services.SYSTEM) for path in _files(options["files"])]
-        if not options["files"]:
-            rows = [services.publish(workflow, by=services.SYSTEM) for workflow in registry.workflows()]
-        for row in rows:
-            self.stdout.write(f"{row} is {row.status}.")
-
-    def _validate(self, options: dict[str, Any]) -> None:
-        found = {str(path): _problems(path) for path in _files(options["files"])}
-        if options["as_json"]:
-            self.stdout.write(json.dumps({path: [_facts(p) for p in problems] for path, problems in found.items()}))
-        else:
-            for path, problems in found.items():
-                for problem in problems:
-                    self.stdout.write(f"{path}: {problem.severity}: {problem}")
-        bad = ("error", "warning") if options["strict"] else ("error",)
-        if any(problem.severity in bad for problems in found.values() for problem in problems):
-            sys.exit(1)
-        if not options["as_json"]:
-            self.stdout.write(f"{len(found)} definition(s) looked at, nothing wrong.")
-
-    def _graph(self, options: dict[str, Any]) -> None:
-        rows = WorkflowDefinition.objects.filter(name=options["name"]).newest_first()
-        row = (rows.filter(version=options["at"]) if options["at"] else rows).first()
-        if row is None:
-            raise CommandError(f"There is no definition {options['name']} {options['at']}".rstrip() + ".")
-        definition = services.read(row.content)
-        draw: Any = {"mermaid": mermaid, "dot": dot, "svg": svg, "json": dumps}[options["form"]]
-        self.stdout.write(draw(definition))
-
-
-def _files(paths: list[Path]) -> list[Path]:
-    """The files themselves, and every definition below the folders."""
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            found += sorted(item for item in path.rglob("*") if item.suffix in SUFFIXES)
-        else:
-            found.append(path)
-    return found
-
-
-def _problems(path: Path) -> list[Problem]:
-    try:
-        definition = loads(path.read_bytes())
-    except InvalidDefinition as error:
-        return list(error.problems)
-    except WorkflowError as error:
-        facts = error.facts
-        return [
-            Problem(
-                code=error.code,
-                message=error.message,
-                line=facts.get("line", 0),
-                column=facts.get("column", 0),
-            )
-        ]
-    missing = [
-        Problem(code="unknown_function", place=place, message=f"no code has registered a function {name!r}")
-        for place, name in registry.function_references(definition)
-        if not registry.has_function(name)
-    ]
-    return [*validate(definition), *missing]
-
-
-def _facts(problem: Problem) -> dict[str, Any]:
-    names = ("code", "severity", "place", "line", "column", "message", "suggestion")
-    return {name: getattr(problem, name) for name in names}
+        except KeyboardInterrupt:
+            self.stderr.write("")  # the end of --watch

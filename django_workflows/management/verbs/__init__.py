@@ -1,0 +1,1 @@
+"""The verbs of ``manage.py workflows``, by what they are about."""
