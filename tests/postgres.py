@@ -40,6 +40,16 @@ class Server:
     user: str = "postgres"
     dbname: str = "postgres"
 
+    def stop(self, mode: str = "immediate") -> None:
+        """``immediate`` is a crash: nothing is flushed, and the next start recovers."""
+        self._control("-m", mode, "-w", "stop")
+
+    def start(self) -> None:
+        self._control("-l", self.folder / "log", "-w", "start")
+
+    def _control(self, *arguments: str | Path) -> None:
+        _run(self.programs / "pg_ctl", "-D", self.folder / "data", *arguments, folder=self.folder, account=_account())
+
     @property
     def url(self) -> str:
         """What libpq, psycopg and ``DATABASE_URL`` understand."""

@@ -114,8 +114,7 @@ class Book:
                 update_where(TaskCandidate, {"is_open": False}, {"task_id": closed, "is_open": True})
         insert(Decision, self.decisions)
         self._write_timers()
-        for key, event in self.incidents:
-            self._write_incident(key, event)
+        self._write_incidents()
         insert_values(WorkflowEvent, self.lines)
 
     def _write_executions(self) -> None:
@@ -174,38 +173,56 @@ class Book:
                 update_where(Timer, {"status": status, "closed_at": now}, where)
         insert(Timer, list(self.timers.values()))
 
-    def _write_incident(self, key: str, event: Event) -> None:
+    def _write_incidents(self) -> None:
+        """What is raised and resolved in one transition is written once, as resolved."""
+        fresh: dict[tuple[str, str], Incident] = {}
+        for key, event in self.incidents:
+            kind = event.payload["kind"]
+            if event.name == EventName.INCIDENT_RESOLVED:
+                fields = _resolution(event)
+                if (key, kind) in fresh:
+                    _set(fresh[key, kind], fields)
+                else:
+                    Incident.objects.filter(execution=self.execution_id(key), kind=kind).update(**fields)
+            elif not self._raise_again(key, event):
+                fresh[key, kind] = self._incident(key, event)
+        insert(Incident, list(fresh.values()))
+
+    def _raise_again(self, key: str, event: Event) -> int:
         rows = Incident.objects.filter(execution=self.execution_id(key), kind=event.payload["kind"])
-        if event.name == EventName.INCIDENT_RESOLVED:
-            rows.update(
-                status=IncidentStatus.RESOLVED,
-                resolved_at=event.at,
-                resolved_by=user_key(event.by),
-                resolved_by_name=event.by.name,
-                resolution=event.payload["resolution"],
-            )
-            return
-        payload = event.payload
-        facts = {
-            name: payload[name] for name in ("message", "error_type", "diagnostics", "suggested_action", "blocking")
-        }
-        again = rows.update(
-            status=IncidentStatus.OPEN, last_at=event.at, count=F("count") + 1, resolved_at=None, **facts
+        return rows.update(
+            status=IncidentStatus.OPEN, last_at=event.at, count=F("count") + 1, resolved_at=None, **_facts(event)
         )
-        if not again:
-            cause = f"{self.row.workflow}|{event.step}|{payload['kind']}|{payload['error_type']}"
-            fresh = Incident(
-                tenant=self.row.tenant,
-                instance_id=self.row.pk,
-                execution_id=self.execution_id(key),
-                step=event.step,
-                kind=payload["kind"],
-                fingerprint=hashlib.sha256(cause.encode()).hexdigest(),
-                first_at=event.at,
-                last_at=event.at,
-                **facts,
-            )
-            insert(Incident, [fresh])
+
+    def _incident(self, key: str, event: Event) -> Incident:
+        payload = event.payload
+        cause = f"{self.row.workflow}|{event.step}|{payload['kind']}|{payload['error_type']}"
+        return Incident(
+            tenant=self.row.tenant,
+            instance_id=self.row.pk,
+            execution_id=self.execution_id(key),
+            step=event.step,
+            kind=payload["kind"],
+            fingerprint=hashlib.sha256(cause.encode()).hexdigest(),
+            first_at=event.at,
+            last_at=event.at,
+            **_facts(event),
+        )
+
+
+def _facts(event: Event) -> dict[str, Any]:
+    names = ("message", "error_type", "diagnostics", "suggested_action", "blocking")
+    return {name: event.payload[name] for name in names}
+
+
+def _resolution(event: Event) -> dict[str, Any]:
+    return {
+        "status": IncidentStatus.RESOLVED,
+        "resolved_at": event.at,
+        "resolved_by_id": user_key(event.by),
+        "resolved_by_name": event.by.name,
+        "resolution": event.payload["resolution"],
+    }
 
 
 def _set(row: Any, fields: dict[str, Any]) -> None:
