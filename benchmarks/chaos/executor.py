@@ -16,10 +16,10 @@ class UnreliableExecutor(DjangoQExecutor):
     """Of ten messages one is lost; the others come one to five times, up to two seconds late."""
 
     def enqueue(self, job: Job) -> None:
-        if random.random() < 0.1:  # noqa: S311 - no secret
+        if random.random() < 0.1:
             return
-        for _ in range(random.randint(1, 5)):  # noqa: S311
+        for _ in range(random.randint(1, 5)):
             super().enqueue(job)
-            late = timezone.now() + timedelta(seconds=random.random() * 2)  # noqa: S311
+            late = timezone.now() + timedelta(seconds=random.random() * 2)
             newest = OrmQ.objects.order_by("-pk").values_list("pk", flat=True).first()
             OrmQ.objects.filter(pk=newest).update(lock=late)

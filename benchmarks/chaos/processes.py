@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 
 class Fleet:
@@ -26,11 +25,11 @@ class Fleet:
         )
         self.restarts = 0
 
-    def __enter__(self) -> Fleet:
+    def __enter__(self) -> Self:
         self.supervise()
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         for pid in list(self._pids):
             _kill_group(pid)
         self._zygote.kill()
@@ -83,10 +82,10 @@ class Fleet:
 
 def _is_alive(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[0] != "Z"
+        stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def _kill_group(pid: int, number: int = signal.SIGKILL) -> None:

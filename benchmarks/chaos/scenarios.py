@@ -124,6 +124,7 @@ def failpoints(options: Options) -> Result:
     """R2: every failpoint in turn, under a workflow that meets every kind of transition."""
     with world(options.database) as made:
         from django_workflows.engine.failpoints import NAMES
+
         from . import checker
 
         environment = made.arm(dict.fromkeys(NAMES, options.n))
@@ -160,6 +161,7 @@ def kill_all(options: Options) -> Result:
     """R4: everything is killed at once and started again; how long until something moves?"""
     with world(options.database) as made:
         from django_workflows.models import WorkflowEvent
+
         from . import checker
 
         _seeded(made, options)
@@ -210,6 +212,7 @@ def poison(options: Options) -> Result:
     """R6, R7: steps that kill their worker, or eat its memory, end as incidents; the others go on."""
     with world(options.database, settings={"WORKFLOWS_MAX_RECOVERY_ATTEMPTS": 3}):
         from django_workflows.models import Incident, WorkflowInstance
+
         from . import checker
 
         count = options.n * 40
@@ -368,6 +371,7 @@ def database_faults(options: Options, disturb: Callable[[World], str], name: str
                     disturb(made)
                     faults += 1
                 fleet.supervise()
+                time.sleep(0.02)  # clients are slower than workers, or the wait at the end is all that is measured
             settle(fleet, _patiently(_unfinished))
             fleet.stop()
         result = Result(test=name, database="postgres", n=faults, seed=options.seed)

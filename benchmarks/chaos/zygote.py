@@ -50,7 +50,7 @@ def _child(role: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         random.seed()
         role()
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the edge of a process
         traceback.print_exc()
         status = 1
     os._exit(status)

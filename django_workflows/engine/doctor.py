@@ -17,7 +17,6 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from django_workflows import registry
-from django_workflows.conf import settings
 from django_workflows.core.codec import content_hash
 from django_workflows.core.snapshot import Snapshot, evolve
 from django_workflows.exceptions import WorkflowError
@@ -37,7 +36,7 @@ from . import clock
 from .database import alias
 from .loader import definition_for, event_of, snapshot_of
 from .locking import locked
-from .recovery import interrupt, interrupt_instance, requeue, requeue_instance
+from .recovery import interrupt, interrupt_instance, requeue, requeue_after, requeue_instance
 from .timers import fire_due
 from .watchdog import find_stuck, free
 
@@ -94,7 +93,7 @@ def _batches(rows: InstanceQuerySet) -> Iterator[list[WorkflowInstance]]:
 
 def _lost(batch: list[WorkflowInstance]) -> Iterator[Finding]:
     live = [row for row in batch if not row.is_ended and row.status != InstanceStatus.PAUSED]
-    late = clock.present() - timedelta(seconds=settings.REQUEUE_SECONDS)
+    late = clock.present() - requeue_after()
     steps = StepExecution.objects.using(alias()).filter(instance__in=live)
     for found in steps.filter(status=StepStatus.SCHEDULED, scheduled_at__lte=late):
         yield Finding(

@@ -47,7 +47,7 @@ def sweep() -> dict[str, int]:
 
 def requeue_lost() -> int:
     """Steps that have been scheduled for longer than ``WORKFLOWS_REQUEUE_SECONDS``."""
-    late = clock.present() - timedelta(seconds=settings.REQUEUE_SECONDS)
+    late = clock.present() - requeue_after()
     rows = (
         StepExecution.objects.using(alias())
         .filter(status=StepStatus.SCHEDULED, scheduled_at__lte=late)
@@ -55,6 +55,20 @@ def requeue_lost() -> int:
         .order_by("scheduled_at")
     )
     return sum(requeue(row) for row in rows[:BATCH])
+
+
+def requeue_after() -> timedelta:
+    """How long something may be scheduled before its message counts as lost.
+
+    Ten times as long while the queue is behind: messages for what waits only because there is much to
+    do would make it still more.
+    """
+    try:
+        factor = 10 if executor().is_behind() else 1
+    except Exception:  # the queue's own: recovery is there for when it does not work
+        logger.warning("The queue does not say whether it is behind.", exc_info=True)
+        factor = 1
+    return timedelta(seconds=settings.REQUEUE_SECONDS * factor)
 
 
 def requeue(execution: StepExecution) -> bool:
@@ -101,7 +115,7 @@ def _is_enough(row: WorkflowInstance, interruptions: int) -> bool:
 
 def requeue_lost_instances() -> int:
     """Transient instances that no worker has taken up."""
-    late = clock.present() - timedelta(seconds=settings.REQUEUE_SECONDS)
+    late = clock.present() - requeue_after()
     return sum(requeue_instance(row.pk) for row in _transient().filter(lease_until=None, updated_at__lte=late)[:BATCH])
 
 

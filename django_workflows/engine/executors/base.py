@@ -34,6 +34,10 @@ class Executor(ABC):
     def install(self) -> None:  # noqa: B027 - most executors need nothing
         """Called after ``migrate``: set up whatever looks at the agenda from time to time."""
 
+    def is_behind(self) -> bool:
+        """Whether messages wait that no worker has taken yet: what waits with them is not lost."""
+        return False
+
     @abstractmethod
     def enqueue(self, job: Job) -> None:
         """Called within the transaction that wrote the job's row; the job must not run before it is committed."""

@@ -32,7 +32,10 @@ class DjangoQExecutor(Executor):
         if isinstance(broker, ORM) and alias() == Conf.ORM:
             send()
         else:
-            transaction.on_commit(send, using=alias())
+            transaction.on_commit(send, using=alias(), robust=True)
+
+    def is_behind(self) -> bool:
+        return bool(get_broker().queue_size())
 
     def install(self) -> None:
         """A schedule of the cluster looks at the agenda every minute, should no ticker run."""
