@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 
 class Fleet:
