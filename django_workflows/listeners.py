@@ -9,7 +9,6 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -78,7 +77,11 @@ def is_heard(names: Iterable[EventName]) -> bool:
 def announce(lines: Sequence[WorkflowEvent], *, sensitive: Sequence[str], using: str) -> None:
     """Send the events when the transaction that is open has been committed."""
     if is_heard(EventName(line.name) for line in lines):
-        transaction.on_commit(partial(_send, lines, sensitive), using=using, robust=True)
+
+        def send() -> None:
+            _send(lines, sensitive)
+
+        transaction.on_commit(send, using=using, robust=True)
 
 
 def _send(lines: Sequence[WorkflowEvent], sensitive: Sequence[str]) -> None:

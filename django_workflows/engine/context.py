@@ -96,7 +96,7 @@ class StepContext:
     @property
     def subject(self) -> Any:
         """The model row the instance is about, or ``None``."""
-        return self.instance.subject
+        return self.instance.about
 
     # cancellation
 

@@ -15,7 +15,7 @@ from django.db import connections
 from django_workflows.conf import settings
 from django_workflows.exceptions import TransitionNotAllowed
 
-from .reporting import Reporter
+from .reporting import Reporter, Superseded
 
 logger = logging.getLogger("django_workflows.heartbeat")
 
@@ -83,7 +83,7 @@ def _beat(pulse: Pulse) -> None:
             pulse.is_lost = not pulse.renew()
         elif not pulse.is_lost:
             pulse.reporter.flush_when_due()
-    except TransitionNotAllowed:
+    except (TransitionNotAllowed, Superseded):
         pulse.is_lost = True  # the attempt was taken over, or the instance has ended
     except Exception:  # the edge of a thread: the next beat tries again, and recovery is behind us
         logger.warning("A sign of life could not be given.", exc_info=True)

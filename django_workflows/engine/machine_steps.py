@@ -27,7 +27,7 @@ from django_workflows.conf import settings
 from django_workflows.core.commands import CompleteStep, ReportStep, StartStep, StopStep
 from django_workflows.core.definition import Definition
 from django_workflows.core.snapshot import Snapshot, Token
-from django_workflows.exceptions import CancellationError, NotFound, StaleAttempt, StepTimeout
+from django_workflows.exceptions import CancellationError, NotFound, StaleAttempt, StepTimeout, TransitionNotAllowed
 from django_workflows.models import StepExecution, WorkflowInstance
 from django_workflows.states import InstanceStatus, StepStatus
 
@@ -39,7 +39,7 @@ from .heartbeat import Pulse, beating, renew_every
 from .limits import time_limit
 from .loader import definition_for, snapshot_of
 from .locking import lock
-from .reporting import Reporter
+from .reporting import Reporter, Superseded
 from .runner import advance, handle
 
 logger = logging.getLogger("django_workflows.jobs")
@@ -178,8 +178,9 @@ def call_outside(claimed: Claimed) -> None:
         limit = alarm_after(machine_step(claimed.definition, token))
         with beating(claimed.pulse(reporter)), time_limit(limit):
             done = call_body(row, claimed.definition, claimed.snapshot, token, reporter)
-    except (StaleAttempt, NotFound):
-        raise
+    except Superseded:
+        logger.info("Attempt %s of %s was taken over while its body ran.", token.attempt, token.key)
+        return
     except BaseException as error:  # noqa: BLE001 - user code; the worker lives on
         reports = reporter.close()
         _persist(partial(_fail, str(row.pk), token.key, token.attempt, error, reports))
@@ -213,7 +214,10 @@ def _persist(write: Callable[[], None]) -> None:
 
 
 def _report(instance_id: Any, token: Token, reports: list[dict[str, Any]]) -> None:
-    handle(instance_id, ReportStep(key=token.key, attempt=token.attempt, reports=tuple(reports)))
+    try:
+        handle(instance_id, ReportStep(key=token.key, attempt=token.attempt, reports=tuple(reports)))
+    except (TransitionNotAllowed, NotFound) as error:
+        raise Superseded from error
 
 
 def _complete(instance_id: Any, token: Token, done: CompleteStep) -> None:

@@ -21,6 +21,13 @@ MANY: Final = 500
 Report = dict[str, Any]
 
 
+class Superseded(BaseException):
+    """The attempt is no longer the current one: its body goes no further, and what it made is not recorded.
+
+    No ``Exception``, so that no body takes it for an error of its own.
+    """
+
+
 class Reporter:
     """Gathers what a body reports and writes it at most every ``WORKFLOWS_PROGRESS_SECONDS``.
 

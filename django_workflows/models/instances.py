@@ -151,6 +151,14 @@ class WorkflowInstance(models.Model):
         return self.title or self.business_key or f"{self.workflow} {str(self.pk)[:8]}"
 
     @property
+    def about(self) -> models.Model | None:
+        """The row that the instance is about; ``None`` also where that, or its model, is gone."""
+        if self.subject_type_id is None or self.subject_type is None or self.subject_type.model_class() is None:
+            return None
+        found: models.Model | None = self.subject
+        return found
+
+    @property
     def is_ended(self) -> bool:
         return self.status in INSTANCE_ENDED
 

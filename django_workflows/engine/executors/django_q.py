@@ -6,7 +6,6 @@ broker it is sent after the commit, and recovery makes good for those that are l
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from django.db import connections, router, transaction
@@ -28,7 +27,10 @@ class DjangoQExecutor(Executor):
 
     def enqueue(self, job: Job) -> None:
         broker = get_broker()
-        send = partial(_send, job, broker)
+
+        def send() -> None:
+            _send(job, broker)
+
         if isinstance(broker, ORM) and alias() == Conf.ORM:
             send()
         else:
