@@ -19,7 +19,7 @@ from django_workflows import signals
 from django_workflows.conf import settings
 from django_workflows.core.masking import mask
 from django_workflows.engine.failpoints import reach
-from django_workflows.engine.loader import definition_for
+from django_workflows.engine.loader import sensitive_of
 from django_workflows.models import WorkflowDefinition, WorkflowEvent, WorkflowInstance
 from django_workflows.states import EventName
 
@@ -147,6 +147,8 @@ def _wait(answer: Any) -> None:
 def read_log(instance_id: Any, *, after: int = 0, limit: int = 500) -> Iterator[WorkflowEvent]:
     """The history of an instance behind a sequence number: the cursor that misses nothing."""
     lines = list(WorkflowEvent.objects.of(instance_id).after(after)[:limit])
-    sensitive = definition_for(lines[0].definition_id).sensitive if lines else ()
+    sensitive = sensitive_of(lines[0].definition_id) if lines else ()
     for line in lines:
-        yield masked(line, sensitive)
+        if sensitive is None:
+            line.payload = {}
+        yield masked(line, sensitive or ())

@@ -82,7 +82,7 @@ def modes(options: Options) -> Result:
 
         _seeded(made, options)
         environment = made.arm({place: share[place] for place in places}) if places else {}
-        per_mode = options.n // 3 + 20 if places else options.n * 10
+        per_mode = options.n // 3 + 20 if places else max(150, options.n * 15)
         started = start_all(list(MODES.values()), per_mode * len(MODES))
         acknowledged = {mode: started[number :: len(MODES)] for number, mode in enumerate(MODES)}
         random_kills = 0

@@ -15,8 +15,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from django_workflows.conf import settings
-from django_workflows.core.masking import mask
-from django_workflows.engine.loader import definition_for
+from django_workflows.core.masking import STARS, mask
+from django_workflows.engine.loader import sensitive_of
 from django_workflows.engine.locking import uuid_of
 from django_workflows.exceptions import NotAuthorized, WorkflowError, refusing_step
 from django_workflows.permissions import PermissionPolicy, policy
@@ -152,12 +152,10 @@ def duration(seconds: float | None) -> str:
 
 def pretty(value: Any, definition_id: Any = None) -> str:
     """JSON for people, with what is sensitive hidden."""
-    keys = (
-        settings.SENSITIVE_KEYS
-        if definition_id is None
-        else (*settings.SENSITIVE_KEYS, *definition_for(definition_id).sensitive)
-    )
-    return json.dumps(mask(value, keys), indent=2, ensure_ascii=False, default=str)
+    sensitive = () if definition_id is None else sensitive_of(definition_id)
+    if sensitive is None:
+        return STARS
+    return json.dumps(mask(value, (*settings.SENSITIVE_KEYS, *sensitive)), indent=2, ensure_ascii=False, default=str)
 
 
 def picture(svg: str) -> SafeString:

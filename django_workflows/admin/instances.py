@@ -12,10 +12,11 @@ from django.http import HttpRequest
 
 from django_workflows import services
 from django_workflows.conf import settings
+from django_workflows.core.definition import Definition
 from django_workflows.core.drawing import states_of, svg
 from django_workflows.core.masking import mask
 from django_workflows.engine.loader import definition_for
-from django_workflows.exceptions import InvalidInput
+from django_workflows.exceptions import DefinitionError, InvalidInput
 from django_workflows.models import WorkflowInstance
 from django_workflows.states import INSTANCE_MOVES, IncidentStatus, InstanceStatus, StepStatus, allowed_verbs
 from django_workflows.tenancy import tenant_of
@@ -51,7 +52,7 @@ class InstanceAdmin(ReadOnlyAdmin):
     list_filter = ("status", HasIncident, "workflow", "started_at")
     search_fields = ("title", "business_key", "workflow")
     ordering = ("-started_at", "-id")
-    acts = ("cancel", "pause", "resume", "fail", "retry", "skip")
+    acts = ("cancel", "pause", "resume", "fail", "retry", "skip", "hold", "lift")
     page_template = "admin/django_workflows/instance.html"
 
     def get_queryset(self, request: HttpRequest) -> Any:
@@ -76,7 +77,7 @@ class InstanceAdmin(ReadOnlyAdmin):
         return badge("failed", str(row.incident_count)) if row.incident_count else "–"
 
     def shown(self, request: HttpRequest, row: Any) -> dict[str, Any]:
-        definition = definition_for(row.definition_id)
+        definition = _definition(row)
         tokens = row.state.get("tokens", {}).values()
         states = states_of({token["step"]: token["status"] for token in tokens}, row.results)
         may = self.rules.may_administer(request.user, row)
@@ -87,10 +88,10 @@ class InstanceAdmin(ReadOnlyAdmin):
         events = pages.get_page(request.GET.get("events"))
         return {
             "definition": definition,
-            "picture": picture(svg(definition, states, title=str(row))),
+            "picture": picture(svg(definition, states, title=str(row))) if definition.steps else "",
             "status_badge": badge(row.status, row.get_status_display()),
             "duration": duration(row.duration),
-            "verbs": [verb for verb in verbs if verb in allowed],
+            "verbs": [verb for verb in verbs if verb in allowed - _closed(row)],
             "may_administer": may,
             "executions": [_timeline(step, definition) for step in row.step_executions.order_by("index")],
             "tasks": row.human_tasks.open().order_by("created_at"),
@@ -104,8 +105,10 @@ class InstanceAdmin(ReadOnlyAdmin):
         }
 
     def act_cancel(self, request: HttpRequest, row: Any) -> None:
-        services.cancel(row, by=request.user, reason=request.POST.get("reason", ""))
-        self.message_user(request, f"{row} is canceled.", messages.SUCCESS)
+        force = request.POST.get("force") == "on"
+        done = services.cancel(row, by=request.user, reason=request.POST.get("reason", ""), force=force)
+        text = f"{row} is canceled." if done.is_ended else f"{row} will be canceled when the step at work has ended."
+        self.message_user(request, text, messages.SUCCESS)
 
     def act_pause(self, request: HttpRequest, row: Any) -> None:
         services.pause(row, by=request.user, reason=request.POST.get("reason", ""))
@@ -119,6 +122,14 @@ class InstanceAdmin(ReadOnlyAdmin):
         services.fail(row, by=request.user, reason=request.POST.get("reason", ""))
         self.message_user(request, f"{row} has failed.", messages.SUCCESS)
 
+    def act_hold(self, request: HttpRequest, row: Any) -> None:
+        services.hold(row, by=request.user, reason=request.POST.get("reason", ""))
+        self.message_user(request, f"{row} is under legal hold.", messages.SUCCESS)
+
+    def act_lift(self, request: HttpRequest, row: Any) -> None:
+        services.lift_hold(row, by=request.user, reason=request.POST.get("reason", ""))
+        self.message_user(request, f"The legal hold of {row} is lifted.", messages.SUCCESS)
+
     def act_retry(self, request: HttpRequest, row: Any) -> None:
         services.retry_step(_execution(request, row), by=request.user)
         self.message_user(request, "The step is tried again.", messages.SUCCESS)
@@ -131,6 +142,20 @@ class InstanceAdmin(ReadOnlyAdmin):
             outcome=request.POST.get("outcome", ""),
         )
         self.message_user(request, "The step is skipped.", messages.SUCCESS)
+
+
+def _definition(row: Any) -> Definition:
+    """The drawing; an empty one where it cannot be read any more."""
+    try:
+        return definition_for(row.definition_id)
+    except DefinitionError:
+        return Definition(name=row.workflow)
+
+
+def _closed(row: Any) -> set[str]:
+    """Verbs that the state of the instance does not leave, beyond what its status says."""
+    closed = {"pause", "resume"} if row.cancel_requested_at else set()
+    return closed if row.is_durable else closed | {"pause"}
 
 
 def _execution(request: HttpRequest, row: Any) -> Any:
@@ -152,6 +177,7 @@ def _timeline(step: Any, definition: Any) -> dict[str, Any]:
         "duration": duration(step.duration),
         "who": step.completed_by_name if step.completed_at else step.assigned_to_name,
         "may_skip": may_skip,
+        "progress": step.progress if step.status == StepStatus.RUNNING else None,
         "may_retry": step.status == StepStatus.FAILED,
         "outcomes": drawn.outcomes_offered() if drawn else (),
     }

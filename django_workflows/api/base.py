@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from django.core.exceptions import PermissionDenied
@@ -18,7 +19,7 @@ from django_workflows import exceptions as errors
 from django_workflows.conf import settings
 from django_workflows.core.masking import mask
 from django_workflows.core.values import parse_json
-from django_workflows.engine.loader import definition_for
+from django_workflows.engine.loader import sensitive_of
 from django_workflows.engine.locking import uuid_of
 from django_workflows.permissions import PermissionPolicy, policy
 from django_workflows.tenancy import tenant_of
@@ -168,5 +169,8 @@ class View(GenericViewSet[Any]):
 
 
 def masked(value: Any, definition_id: Any) -> Any:
-    """A value of an instance of this definition, with what is sensitive hidden."""
-    return mask(value, (*settings.SENSITIVE_KEYS, *definition_for(definition_id).sensitive))
+    """A value of an instance of this definition, with what is sensitive hidden; all of it, if nobody knows what is."""
+    sensitive = sensitive_of(definition_id)
+    if sensitive is None:
+        return {} if isinstance(value, Mapping) else None
+    return mask(value, (*settings.SENSITIVE_KEYS, *sensitive))

@@ -7,8 +7,8 @@ from typing import Any
 import django_filters as filters
 
 from django_workflows.engine import clock
-from django_workflows.models import HumanTask, WorkflowDefinition, WorkflowInstance
-from django_workflows.states import DefinitionStatus, InstanceStatus, TaskStatus
+from django_workflows.models import HumanTask, Incident, WorkflowDefinition, WorkflowInstance
+from django_workflows.states import DefinitionStatus, IncidentStatus, InstanceStatus, TaskStatus
 
 
 class AnyOf(filters.BaseInFilter, filters.ChoiceFilter):
@@ -77,3 +77,16 @@ class HumanTaskFilter(filters.FilterSet):
 
     def only_overdue(self, queryset: Any, name: str, value: bool) -> Any:
         return queryset.overdue(now=clock.now()) if value else queryset
+
+
+class IncidentFilter(filters.FilterSet):
+    status = AnyOf(choices=IncidentStatus.choices)
+    workflow = filters.CharFilter(field_name="instance__workflow")
+    instance = filters.UUIDFilter(field_name="instance")
+    step = filters.CharFilter()
+    kind = filters.CharFilter()
+    fingerprint = filters.CharFilter()
+
+    class Meta:
+        model = Incident
+        fields = ("status", "step", "kind", "fingerprint")

@@ -23,6 +23,9 @@ from .rendering import event_row, incident_row, instance_actions, instance_detai
 
 MOST_EVENTS = 500
 
+#: Seconds that a request may wait for a cancellation.
+LONGEST_WAIT = 30
+
 
 class InstancePages(Pages):
     ordering = ("-started_at", "-id")
@@ -71,7 +74,20 @@ class InstanceView(View):
 
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: str) -> Response:
-        return self._moved(services.cancel, **self.wanted(reason=str))
+        """``wait`` is how many seconds (30 at most) to wait for the end, should a step be at work;
+        ``force`` closes that step at once."""
+        options = self.wanted(reason=str, wait=(int, float), force=bool)
+        if options.get("wait", 0) > LONGEST_WAIT:
+            raise InvalidInput(f"A request may wait {LONGEST_WAIT} seconds, not longer.", field="wait")
+        return self._moved(services.cancel, **options)
+
+    @action(detail=True, methods=["post"])
+    def hold(self, request: Request, pk: str) -> Response:
+        return self._moved(services.hold, reason=self.wanted(reason=str).get("reason", ""))
+
+    @action(detail=True, methods=["post"])
+    def lift_hold(self, request: Request, pk: str) -> Response:
+        return self._moved(services.lift_hold, reason=self.wanted(reason=str).get("reason", ""))
 
     @action(detail=True, methods=["post"])
     def pause(self, request: Request, pk: str) -> Response:

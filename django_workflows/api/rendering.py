@@ -80,6 +80,8 @@ def instance_detail(row: WorkflowInstance, actions: list[str]) -> dict[str, Any]
         "output": hidden(row.output),
         "error": row.error,
         "error_type": row.error_type,
+        "cancel_requested_at": row.cancel_requested_at,
+        "legal_hold": row.legal_hold,
         "subject": {"type": str(row.subject_type), "id": row.subject_id} if row.subject_type_id else None,
         "parent": str(row.parent_id) if row.parent_id else None,
         "revision": row.sequence,
@@ -91,10 +93,15 @@ def instance_detail(row: WorkflowInstance, actions: list[str]) -> dict[str, Any]
 
 def instance_actions(row: WorkflowInstance, *, may_administer: bool, may_cancel: bool) -> list[str]:
     """The verbs the user may use on the instance as it stands."""
-    verbs = allowed_verbs(INSTANCE_MOVES, InstanceStatus(row.status))
+    verbs = list(allowed_verbs(INSTANCE_MOVES, InstanceStatus(row.status)))
     allowed = {"cancel"} if may_cancel else set()
     allowed |= {"pause", "resume", "fail", "cancel"} if may_administer else set()
-    return [verb for verb in verbs if verb in allowed]
+    if row.cancel_requested_at is not None:
+        allowed -= {"pause", "resume"}
+    if not row.is_durable:
+        allowed -= {"pause"}
+    holds = ["lift_hold" if row.legal_hold else "hold"] if may_administer else []
+    return [verb for verb in verbs if verb in allowed] + holds
 
 
 def states(row: WorkflowInstance) -> dict[str, str]:
@@ -190,6 +197,9 @@ def step_row(row: StepExecution, *, in_full: bool, definition_id: Any) -> dict[s
         "outcome": row.outcome,
         "output": masked(row.output, definition_id),
         "attempt": row.attempt,
+        "interruptions": row.interruptions,
+        "next_attempt_at": row.next_attempt_at,
+        "worker": row.worker,
         "error": row.error,
         "error_type": row.error_type,
         "progress": row.progress,
@@ -237,8 +247,10 @@ def incident_row(row: Incident) -> dict[str, Any]:
         "blocking": row.blocking,
         "status": row.status,
         "count": row.count,
+        "fingerprint": row.fingerprint,
         "first_at": row.first_at,
         "last_at": row.last_at,
+        "resolved_at": row.resolved_at,
         "resolved_by": row.resolved_by_name,
         "resolution": row.resolution,
     }

@@ -12,7 +12,7 @@ from django_workflows.core.commands import Actor
 from django_workflows.core.definition import Definition
 from django_workflows.core.events import Event
 from django_workflows.core.snapshot import STATE_FORMAT, Scope, Snapshot, TaskState, Token
-from django_workflows.exceptions import DefinitionNotFound, WorkflowError
+from django_workflows.exceptions import DefinitionError, DefinitionNotFound, WorkflowError
 from django_workflows.models import WorkflowDefinition, WorkflowEvent, WorkflowInstance
 from django_workflows.states import EventName
 
@@ -24,6 +24,14 @@ def definition_for(definition_id: UUID) -> Definition:
     if content is None:
         raise DefinitionNotFound(f"There is no definition {definition_id}.", definition_id=str(definition_id))
     return from_json(content)
+
+
+def sensitive_of(definition_id: Any) -> tuple[str, ...] | None:
+    """The keys whose values a definition hides; ``None`` if it cannot be read any more, so that nobody knows."""
+    try:
+        return definition_for(definition_id).sensitive
+    except DefinitionError:
+        return None
 
 
 def about(row: WorkflowInstance) -> dict[str, Any]:

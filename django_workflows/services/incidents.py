@@ -67,20 +67,31 @@ def resolve(
 
 
 def resolve_all(
-    fingerprint: str, action: str, *, by: Any, limit: int = 1000, dry_run: bool = False, **options: Any
+    fingerprint: str,
+    action: str,
+    *,
+    by: Any,
+    tenant: str | None = None,
+    limit: int = 1000,
+    dry_run: bool = False,
+    **options: Any,
 ) -> Report:
     """Do the same with every open incident of one cause, each in a transaction of its own.
 
     ``options`` are those of ``resolve``. What is refused is reported and holds up nothing. At most
-    ``limit`` at once, the oldest first; ``dry_run`` only counts. ``by`` sees to what ``by`` may see.
+    ``limit`` at once, the oldest first; ``dry_run`` only counts. ``by`` sees to what ``by`` may see, of
+    one ``tenant`` if that is given.
     """
     actor = actor_of(by)
     _check_options(action, **{name: options.get(name) for name in ("data", "output", "outcome")})
     if action != "retry":
         reason_of(options.get("reason", ""))
     rows = Incident.objects.using(alias()).open().filter(fingerprint=fingerprint).order_by("first_at", "id")
+    rows = rows if tenant is None else rows.filter(tenant=tenant)
     if not actor.is_system:
         rows = rows.filter(instance__in=policy().instances(by))
+    if limit < 1:
+        raise InvalidInput("At least one incident must be allowed.", field="limit")
     keys = list(rows.values_list("pk", flat=True)[:limit])
     report = Report(found=len(keys))
     for key in [] if dry_run else keys:

@@ -9,8 +9,9 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from django_workflows import approval, end, group, human, machine, services, user
-from django_workflows.engine import jobs
-from django_workflows.models import HumanTask, StepExecution, WorkflowInstance
+from django_workflows.engine import jobs, machine_steps
+from django_workflows.engine.loader import definition_for
+from django_workflows.models import HumanTask, StepExecution, WorkflowDefinition, WorkflowInstance
 from tests.app.models import Expense
 
 pytestmark = pytest.mark.django_db
@@ -64,6 +65,10 @@ def routes(world: dict[str, Any]) -> list[tuple[str, str]]:
         ("post", "/api/instances/"),
         *[("get", f"/api/instances/{instance}/{part}") for part in ("", "events/", "steps/", "graph/", "incidents/")],
         *[("post", f"/api/instances/{instance}/{verb}/") for verb in ("cancel", "pause", "resume", "fail", "comment")],
+        *[("post", f"/api/instances/{instance}/{verb}/") for verb in ("hold", "lift_hold")],
+        ("get", "/api/incidents/"),
+        ("get", "/api/incidents/causes/"),
+        ("post", "/api/incidents/resolve/"),
         *[("post", f"/api/instances/{instance}/steps/{step}/{verb}/") for verb in ("retry", "skip")],
         ("get", "/api/tasks/"),
         ("get", f"/api/tasks/{task}/"),
@@ -351,3 +356,89 @@ def test_details_cost_the_same_whatever_the_history(world: Any, client_of: Any) 
         services.comment(world["task"], f"comment {number}", by=world["maria"])
 
     assert costs() == before
+
+
+def broken_instances(world: Any, make_workflow: Any, count: int) -> list[Any]:
+    workflow = make_workflow("refusing", one=machine(give_up), done=end("ok"))
+    services.publish(workflow, by=services.SYSTEM)
+    found = [services.start(workflow, by=world["ann"]) for _ in range(count)]
+    for instance in found:
+        jobs.run("run_step", str(instance.pk), "one#1", 1)
+    return found
+
+
+def test_incidents_are_listed_and_resolved(world: Any, client_of: Any, make_workflow: Any) -> None:
+    broken = broken_instances(world, make_workflow, 3)
+    admin, ann, sam = (client_of(world[name]) for name in ("admin", "ann", "sam"))
+    listed = admin.get("/api/incidents/?status=open&workflow=refusing").json()["results"]
+    cause = admin.get("/api/incidents/causes/").json()[0]
+    first = listed[0]["id"]
+
+    assert (len(listed), cause["open"], cause["fingerprint"]) == (3, 3, listed[0]["fingerprint"])
+    assert len(ann.get("/api/incidents/").json()["results"]) == 3
+    assert sam.get("/api/incidents/").json()["results"] == []
+    assert sam.get(f"/api/incidents/{first}/").status_code == 404
+    assert sam.post(f"/api/incidents/{first}/resolve/", {"action": "retry"}, format="json").status_code == 404
+    assert ann.post(f"/api/incidents/{first}/resolve/", {"action": "retry"}, format="json").status_code == 403
+    for wrong in ({}, {"action": "mend"}, {"action": "skip"}, {"action": "retry", "data": 5}, {"nonsense": 1}):
+        assert admin.post(f"/api/incidents/{first}/resolve/", wrong, format="json").status_code == 400
+    by_hand = {"action": "skip", "reason": "by hand", "output": 7}
+    done = admin.post(f"/api/incidents/{first}/resolve/", by_hand, format="json").json()
+    assert (done["status"], done["resolved_by"]) == ("resolved", "admin")
+    assert admin.post(f"/api/incidents/{first}/resolve/", by_hand, format="json").status_code == 409
+
+    everything = {"fingerprint": cause["fingerprint"], "action": "fail", "reason": "hopeless"}
+    assert admin.post("/api/incidents/resolve/", {**everything, "dry_run": True}, format="json").json()["done"] == 0
+    assert ann.post("/api/incidents/resolve/", everything, format="json").json()["done"] == 0
+    report = admin.post("/api/incidents/resolve/", everything, format="json").json()
+    assert report == {"found": 2, "done": 2, "refused": []}
+    assert sorted(WorkflowInstance.objects.filter(workflow="refusing").values_list("status", flat=True)) == [
+        "completed", "failed", "failed",
+    ]  # fmt: skip
+    assert len(broken) == 3
+
+
+@pytest.mark.parametrize("count", [1, 50])
+def test_lists_of_incidents_cost_a_constant_number_of_queries(
+    world: Any, client_of: Any, make_workflow: Any, count: int
+) -> None:
+    broken_instances(world, make_workflow, count)
+    client = client_of(world["admin"])
+    client.get("/api/incidents/")  # permissions are read once
+
+    for path, most in (("/api/incidents/", 2), ("/api/incidents/causes/", 2)):
+        with CaptureQueriesContext(connection) as queries:
+            assert client.get(path).status_code == 200
+        assert len(queries) <= most, [query["sql"] for query in queries]
+
+
+def test_a_running_step_is_shown_and_its_cancellation_waits_or_is_forced(
+    world: Any, client_of: Any, make_workflow: Any
+) -> None:
+    instance = services.start(make_workflow("sluggish", one=machine(give_up)), by=world["ann"])
+    machine_steps.claim(str(instance.pk), "one#1", 1)
+    client, path = client_of(world["admin"]), f"/api/instances/{instance.pk}/"
+
+    for wrong in ({"wait": 31}, {"wait": "long"}, {"force": "yes"}, {"wait": -1}):
+        assert client.post(path + "cancel/", wrong, format="json").status_code == 400
+    asked = client.post(path + "cancel/", {"reason": "not needed"}, format="json").json()
+    assert (asked["status"], asked["available_actions"]) == ("running", ["cancel", "fail", "hold"])
+    assert asked["cancel_requested_at"]
+    held = client.post(path + "hold/", {"reason": "the court"}, format="json").json()
+    assert (held["legal_hold"], held["available_actions"][-1]) == (True, "lift_hold")
+    assert client.post(path + "lift_hold/", {"reason": ""}, format="json").status_code == 400
+    assert client.post(path + "cancel/", {"force": True}, format="json").json()["status"] == "canceled"
+    step = client.get(path + "steps/").json()[0]
+    assert (step["status"], step["interruptions"], step["next_attempt_at"]) == ("canceled", 0, None)
+
+
+def test_what_cannot_be_read_any_more_is_shown_without_its_data(world: Any, client_of: Any) -> None:
+    WorkflowDefinition.objects.update(content={"nonsense": 1})
+    definition_for.cache_clear()
+    try:
+        path = f"/api/instances/{world['instance'].pk}/"
+        for part in ("", "events/", "steps/"):
+            assert client_of(world["admin"]).get(path + part).status_code == 200
+        assert client_of(world["admin"]).get(path).json()["data"] == {}
+    finally:
+        definition_for.cache_clear()
