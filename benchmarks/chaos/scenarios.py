@@ -352,24 +352,26 @@ def messages(options: Options) -> Result:
         return result
 
 
-def database_faults(options: Options, disturb: Callable[[World], str], name: str) -> Result:
-    """R19 to R21: the database is cut off, stopped or killed while clients start and workers work."""
+def database_faults(options: Options, disturb: Callable[[World], str], name: str, pause: tuple[float, float]) -> Result:
+    """R19 to R21: the database is cut off, stopped or killed while clients start and workers work;
+    ``pause`` is how many seconds, at least and at most, lie between two faults."""
     with world("postgres") as made:
         from . import checker
         from .workflows import MODES
 
         _seeded(made, options)
         acknowledged: dict[str, list[UUID]] = {mode: [] for mode in MODES}
-        faults, until = 0, time.monotonic() + options.seconds
+        faults, until, due = 0, time.monotonic() + options.seconds, 0.0
         with _fleet(options) as fleet:
             for mode, flow in _in_turn(MODES):
                 if time.monotonic() > until:
                     break
                 number = sum(map(len, acknowledged.values()))
                 acknowledged[mode].append(_start_surely(flow, f"{name}-{number}"))
-                if time.monotonic() > made_next(made, options, faults):
+                if time.monotonic() > due:
                     disturb(made)
                     faults += 1
+                    due = time.monotonic() + made.rng.uniform(*pause)
                 fleet.supervise()
                 time.sleep(0.02)  # clients are slower than workers, or the wait at the end is all that is measured
             settle(fleet, _patiently(_unfinished))
@@ -381,17 +383,6 @@ def database_faults(options: Options, disturb: Callable[[World], str], name: str
             result.modes[mode] = asdict(tally)
             result.add(tally)
         return result
-
-
-_NEXT: dict[str, float] = {}
-
-
-def made_next(made: World, options: Options, faults: int) -> float:
-    """When the next fault is due: 3 to 8 seconds after the last for a whole server, half a second for a backend."""
-    if _NEXT.get("number") != faults:
-        pause = made.rng.uniform(3, 8) if options.seconds > 20 or "stop" in options.at else 0.5
-        _NEXT.update(number=faults, at=time.monotonic() + pause)
-    return _NEXT["at"]
 
 
 def _in_turn(flows: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -462,17 +453,15 @@ def restart(made: World) -> str:
 
 
 def backends(options: Options) -> Result:
-    return database_faults(options, terminate_backend, "R19 backends")
+    return database_faults(options, terminate_backend, "R19 backends", (0.3, 0.7))
 
 
 def restarts(options: Options) -> Result:
-    options.at = ("stop",)
-    return database_faults(options, restart, "R20 restarts")
+    return database_faults(options, restart, "R20 restarts", (3.0, 8.0))
 
 
 def crashes(options: Options) -> Result:
-    options.at = ("stop",)
-    return database_faults(options, kill_backend, "R21 crashes")
+    return database_faults(options, kill_backend, "R21 crashes", (3.0, 8.0))
 
 
 #: Name -> the scenario; those of the second table need PostgreSQL.

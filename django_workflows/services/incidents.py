@@ -19,7 +19,7 @@ from django_workflows.permissions import policy
 from django_workflows.states import IncidentStatus
 
 from .authority import actor_of, refuse
-from .instances import encoded, key_of, reason_of
+from .instances import data_of, encoded, key_of, reason_of
 
 #: ``retry``: try the step again, after setting ``data``. ``skip``: go on as if it had ended with
 #: ``output`` and ``outcome``. ``fail``: end the instance. ``dismiss``: one that stops nothing was seen to.
@@ -130,7 +130,7 @@ Make = Callable[[Incident, c.Actor, Mapping[str, Any], Any, str, str], c.Command
 
 
 def _retry(found: Incident, actor: c.Actor, data: Mapping[str, Any], output: Any, outcome: str, text: str) -> c.Command:
-    return c.RetryStep(by=actor, key=found.execution.key, changes=encoded(dict(data)))
+    return c.RetryStep(by=actor, key=found.execution.key, changes=data_of(data))
 
 
 def _skip(found: Incident, actor: c.Actor, data: Mapping[str, Any], output: Any, outcome: str, text: str) -> c.Command:

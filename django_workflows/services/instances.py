@@ -319,6 +319,14 @@ def reason_of(text: str) -> str:
     return found
 
 
+def data_of(data: Any) -> dict[str, Any]:
+    """Keys of the data to set, as JSON; raises ``InvalidInput`` for what is no object."""
+    if data is not None and not isinstance(data, Mapping):
+        raise InvalidInput(f"Data is an object, not {type(data).__name__}.", field="data")
+    found: dict[str, Any] = encoded(dict(data or {}))
+    return found
+
+
 def encoded(value: Any) -> Any:
     """A value from outside, as JSON within the size limit."""
     return encode(value, max_bytes=settings.MAX_PAYLOAD_BYTES)
@@ -362,7 +370,7 @@ def _execution(execution: Execution) -> StepExecution:
 def retry_step(execution: Execution, *, by: Any, data: Mapping[str, Any] | None = None) -> WorkflowInstance:
     """Try a failed step again, after setting ``data`` (keys of the instance's data), if any is given."""
     row = _execution(execution)
-    changes = encoded(dict(data or {}))
+    changes = data_of(data)
     command = c.RetryStep(by=actor_of(by), key=row.key, changes=changes)
     return _move(row.instance_id, command, by, f"retry {row.step} of")
 
