@@ -156,7 +156,7 @@ def _run_all(chosen: argparse.Namespace) -> int:
 
 def _in_process(name: str, database: str, chosen: argparse.Namespace) -> dict[str, Any]:
     """Each scenario has a process, a database and a Django of its own."""
-    count, seconds = max(1, FULL[name]), SECONDS.get(name, 20.0)
+    count, seconds = FULL.get(name, 1), SECONDS.get(name, 20.0)
     if chosen.quick:
         count, seconds = max(2, count // 10), max(10.0, seconds / 10)
     with tempfile.TemporaryDirectory() as folder:
