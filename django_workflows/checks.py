@@ -14,8 +14,11 @@ from django.utils.module_loading import import_string
 from django_workflows import registry
 from django_workflows.conf import Settings, settings
 from django_workflows.core.codec import content_hash, differences, from_json
+from django_workflows.core.definition import Definition
+from django_workflows.core.durations import parse_duration
 from django_workflows.engine.database import alias
 from django_workflows.engine.executors import EXECUTORS
+from django_workflows.engine.failpoints import ARMED
 from django_workflows.exceptions import WorkflowError
 from django_workflows.models import WorkflowDefinition
 from django_workflows.states import DefinitionStatus
@@ -31,7 +34,7 @@ def register_all() -> None:
 
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Every ``WORKFLOWS_*`` setting is known and of its type, every path can be imported."""
-    return [*_unknown_settings(), *_ill_typed_settings(), *_broken_paths()]
+    return [*_unknown_settings(), *_ill_typed_settings(), *_senseless_settings(), *_broken_paths()]
 
 
 def _unknown_settings() -> Iterator[CheckMessage]:
@@ -58,8 +61,33 @@ def _ill_typed_settings() -> Iterator[CheckMessage]:
                 hint=f"The default is {getattr(Settings, name)!r}.",
                 id="workflows.E002",
             )
-        elif isinstance(value, (int, float)) and value <= 0 and name != "MAX_RECOVERY_ATTEMPTS":
+        elif isinstance(value, (int, float)) and value < (0 if name == "MAX_RECOVERY_ATTEMPTS" else 1e-9):
             yield Error(f"WORKFLOWS_{name} must be positive, not {value}.", hint="Leave it out.", id="workflows.E003")
+
+
+def _senseless_settings() -> Iterator[CheckMessage]:
+    if isinstance(settings.RETENTION, str) and settings.RETENTION:
+        try:
+            parse_duration(settings.RETENTION)
+        except WorkflowError as error:
+            yield Error(
+                f"WORKFLOWS_RETENTION: {error.message}",
+                hint='Write for example "365d", or leave it out to keep everything.',
+                id="workflows.E009",
+            )
+    limits = settings.EVENT_SOFT_LIMIT, settings.EVENT_HARD_LIMIT
+    if all(isinstance(limit, int) for limit in limits) and limits[0] >= limits[1]:
+        yield Error(
+            f"WORKFLOWS_EVENT_SOFT_LIMIT is {limits[0]} and warns of nothing: the hard limit is {limits[1]}.",
+            hint="Let the soft limit be the lower one.",
+            id="workflows.E010",
+        )
+    if ARMED:
+        yield Warning(
+            f"WORKFLOWS_FAILPOINTS is set in the environment: this process dies at {', '.join(ARMED)}.",
+            hint="That is for tests only; unset it.",
+            id="workflows.W006",
+        )
 
 
 def _broken_paths() -> Iterator[CheckMessage]:
@@ -86,7 +114,32 @@ def check_definitions(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             registry.definition_of(workflow)
         except (WorkflowError, TypeError) as error:
             found.append(Error(str(error), hint="Correct the class.", obj=workflow, id="workflows.E005"))
+        else:
+            found += _timeout_problems(workflow)
     return found
+
+
+def _timeout_problems(workflow: Any) -> Iterator[CheckMessage]:
+    """Timeouts of steps that cannot be kept, or that the cluster forestalls."""
+    ends = getattr(django_settings, "Q_CLUSTER", {}).get("timeout")
+    for step in registry.definition_of(workflow).steps:
+        seconds = getattr(step, "seconds", None)
+        if seconds is None:
+            continue
+        if settings.EXECUTOR == "immediate":
+            yield Warning(
+                f"The timeout of {workflow.__qualname__}.{step.name} stops nothing in a thread of a web server.",
+                hint="The immediate executor judges it when the step is through; a django-q2 worker stops it.",
+                obj=workflow,
+                id="workflows.W007",
+            )
+        elif settings.EXECUTOR == "django_q" and ends is not None and ends <= seconds:
+            yield Warning(
+                f"The timeout of {workflow.__qualname__}.{step.name} is {seconds:g} s, the cluster's is {ends} s.",
+                hint='Set Q_CLUSTER["timeout"] above the timeout of every step.',
+                obj=workflow,
+                id="workflows.W008",
+            )
 
 
 def check_database(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
@@ -180,7 +233,7 @@ def check_drift(app_configs: Any, databases: Sequence[str] | None = None, **kwar
             continue  # check_definitions tells
         row = rows.get((definition.name, definition.version))
         if row is not None and row.content_hash != content_hash(definition):
-            changed = "; ".join(differences(from_json(row.content), definition))
+            changed = _changed(row, definition)
             found.append(
                 Error(
                     f"{row} is published and never changes, but its code differs: {changed}.",
@@ -190,3 +243,10 @@ def check_drift(app_configs: Any, databases: Sequence[str] | None = None, **kwar
                 )
             )
     return found
+
+
+def _changed(row: WorkflowDefinition, definition: Definition) -> str:
+    try:
+        return "; ".join(differences(from_json(row.content), definition))
+    except WorkflowError as error:  # written by a version that knew what this one does not
+        return f"what is published cannot be read any more ({error.message})"

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from django.db import connection, connections
 
-from django_workflows import approval, checks, group, machine
+from django_workflows import approval, checks, group, machine, services
+from django_workflows.models import WorkflowDefinition
 
 GOOD = {"orm": "default", "workers": 2, "queue_limit": 2, "bulk": 1, "timeout": 60, "retry": 300, "ack_failures": True}
 
@@ -24,6 +25,9 @@ def ids(messages: Any) -> list[str]:
         ("WORKFLOWS_FALLBACK_GROUP", None, "workflows.E002"),
         ("WORKFLOWS_LEASE_SECONDS", True, "workflows.E002"),
         ("WORKFLOWS_TICK_SECONDS", 0, "workflows.E003"),
+        ("WORKFLOWS_MAX_RECOVERY_ATTEMPTS", -1, "workflows.E003"),
+        ("WORKFLOWS_RETENTION", "long", "workflows.E009"),
+        ("WORKFLOWS_EVENT_SOFT_LIMIT", 50_000, "workflows.E010"),
         ("WORKFLOWS_MANAGER_OF", "no.where", "workflows.E004"),
         ("WORKFLOWS_EXECUTOR", "celery", "workflows.E004"),
     ],
@@ -88,3 +92,41 @@ def test_a_class_that_is_no_sound_workflow_is_an_error(make_workflow: Any) -> No
     make_workflow("other", one=machine(lambda ctx: None))
 
     assert ids(checks.check_definitions(None)) == ["workflows.E005", "workflows.E005"]
+
+
+def quick(ctx: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("executor", "timeout", "expected"),
+    [
+        ("immediate", "5s", ["workflows.W007"]),
+        ("django_q", "2m", ["workflows.W008"]),
+        ("django_q", "5s", []),
+        ("recording", "2m", []),
+    ],
+)
+def test_a_timeout_that_cannot_be_kept_is_warned_of(
+    settings: Any, make_workflow: Any, executor: str, timeout: str, expected: list[str]
+) -> None:
+    settings.WORKFLOWS_EXECUTOR = executor
+    settings.Q_CLUSTER = GOOD
+    make_workflow(name="checked", work=machine(quick, timeout=timeout))
+
+    assert ids(checks.check_definitions(None)) == expected
+
+
+def test_armed_failpoints_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "ARMED", {"F2": 1})
+
+    assert ids(checks.check_settings(None)) == ["workflows.W006"]
+
+
+@pytest.mark.django_db
+def test_drift_is_told_even_where_what_is_published_cannot_be_read(make_workflow: Any) -> None:
+    services.publish(make_workflow(name="checked", work=machine(quick)), by=services.SYSTEM)
+    WorkflowDefinition.objects.update(content={"nonsense": 1}, content_hash="another")
+
+    (message,) = checks.check_drift(None, databases=["default"])
+
+    assert "cannot be read any more" in message.msg
