@@ -92,7 +92,7 @@ def modes(options: Options) -> Result:
                 fleet.kill()
                 random_kills += 1
                 fleet.supervise()
-            settle(fleet, _unfinished)
+            settle(fleet, _unfinished, deaths=made.deaths)
             fleet.stop()
         return _result_of_modes(options, acknowledged, made.deaths() + random_kills)
 
@@ -141,7 +141,7 @@ def failpoints(options: Options) -> Result:
                     acknowledged.extend(start_all(["chaos-mixed"], 5, data={"fails": True}))
                 return _unfinished_mixed()
 
-            settle(fleet, left)
+            settle(fleet, left, deaths=made.deaths)
             fleet.stop()
         tally = checker.check_mixed(acknowledged)
         result = Result(test="R2 F0-F12", database=options.database, n=made.deaths(), seed=options.seed)

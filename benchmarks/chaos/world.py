@@ -86,17 +86,22 @@ class World:
         return len(list(self.tokens.glob("F*")))
 
 
-def settle(fleet: Any, unfinished: Callable[[], int], *, limit: float = 600.0) -> float:
-    """Wait until nothing is unfinished, or nothing has moved for long; returns the seconds it took."""
+def settle(
+    fleet: Any, unfinished: Callable[[], int], *, deaths: Callable[[], int] = lambda: 0, limit: float = 1200.0
+) -> float:
+    """Wait until nothing is unfinished, or nothing has moved for long; a death is a move as well.
+
+    Returns the seconds it took.
+    """
     started = moved = time.monotonic()
-    left = -1
+    seen = (-1, -1)
     while time.monotonic() - started < limit:
         fleet.supervise()
-        now = unfinished()
-        if now == 0:
+        now = (unfinished(), deaths())
+        if now[0] == 0:
             break
-        if now != left:
-            left, moved = now, time.monotonic()
+        if now != seen:
+            seen, moved = now, time.monotonic()
         elif time.monotonic() - moved > PATIENCE:
             break
         time.sleep(0.1)
