@@ -249,6 +249,31 @@ def _paced(fleet: Fleet, count: int) -> tuple[float, list[UUID]]:
     return count / (time.monotonic() - started), keys
 
 
+def hangs(options: Options) -> Result:
+    """R43: steps that hang are stopped by their timeout; a worker that cannot be stopped is replaced."""
+    limits = {"WORKFLOWS_LEASE_SECONDS": 30, "WORKFLOWS_TIMEOUT_GRACE_SECONDS": 1.0}
+    with world(options.database, settings=limits):
+        from django_workflows.models import WorkflowEvent, WorkflowInstance
+
+        from . import checker
+        from .workflows import HANGING
+
+        bad = start_all(list(HANGING), len(HANGING) * options.n)
+        with _fleet(options) as fleet:
+            settle(fleet, _unfinished)
+            acknowledged = start_all(["chaos-at-least-once"], 40)
+            settle(fleet, _unfinished)
+            fleet.stop()
+        result = Result(test="R43 hangs", database=options.database, n=len(bad), seed=options.seed)
+        result.add(checker.check_mode("at_least_once", acknowledged))
+        for row in WorkflowInstance.objects.filter(pk__in=bad):
+            kinds = list(row.incidents.open().values_list("kind", flat=True))
+            stopped = WorkflowEvent.objects.filter(instance=row, name="step_timed_out").count()
+            if kinds != [HANGING[row.workflow]] or stopped != 1:
+                result.violations.append(f"R43: {row.workflow} was stopped {stopped} times and has {kinds}")
+        return result
+
+
 def zombies(options: Options) -> Result:
     """R8: workers are frozen past their lease, and wake while others do their work, or have done it."""
     with world(options.database, settings={"WORKFLOWS_LEASE_SECONDS": 1}) as made:
@@ -474,5 +499,6 @@ SCENARIOS: dict[str, Callable[[Options], Result]] = {
     "R6": poison,
     "R8": zombies,
     "R31": messages,
+    "R43": hangs,
 }
 ON_POSTGRES: dict[str, Callable[[Options], Result]] = {"R19": backends, "R20": restarts, "R21": crashes}

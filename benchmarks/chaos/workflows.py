@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
 import os
 import resource
 import signal
+import threading
 import time
 from typing import Any
 
@@ -65,6 +68,35 @@ def freeze(ctx: Any) -> str:
     time.sleep(0.6)
     ledger.append("effects", key=ctx.idempotency_key, step=ctx.step, attempt=ctx.attempt)
     return f"attempt {ctx.attempt}"
+
+
+@step_function(name="chaos.spin")
+def spin(ctx: Any) -> None:
+    """Hangs in Python, and takes every error for its own."""
+    while True:
+        try:
+            time.sleep(0.001)
+        except Exception:  # noqa: BLE001 - that is the point
+            pass
+
+
+@step_function(name="chaos.block")
+def block(ctx: Any) -> None:
+    """Hangs in the operating system."""
+    threading.Event().wait()
+
+
+@step_function(name="chaos.deadlock")
+def deadlock(ctx: Any) -> None:
+    """Hangs where no signal wakes it: a mutex of the C library, locked twice."""
+    library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+    library.pthread_mutex_lock(mutex)
+    library.pthread_mutex_lock(mutex)
+
+
+@step_function(name="chaos.hang_async")
+async def hang_async(ctx: Any) -> None:
+    await asyncio.Event().wait()
 
 
 @step_function(name="chaos.sometimes")
@@ -134,6 +166,41 @@ class PoisonTransactional(Workflow):
 class Hungry(Workflow):
     name = "chaos-hungry"
     devour = machine("chaos.devour")
+
+
+class Spin(Workflow):
+    name = "chaos-spin"
+    hang = machine("chaos.spin", timeout="1s")
+
+
+class Block(Workflow):
+    name = "chaos-block"
+    hang = machine("chaos.block", timeout="1s", mode="at_most_once")
+
+
+class BlockTransactional(Workflow):
+    name = "chaos-block-transactional"
+    hang = machine("chaos.block", timeout="1s", mode="transactional")
+
+
+class Deadlock(Workflow):
+    name = "chaos-deadlock"
+    hang = machine("chaos.deadlock", timeout="1s")
+
+
+class HangAsync(Workflow):
+    name = "chaos-hang-async"
+    hang = machine("chaos.hang_async", timeout="1s")
+
+
+#: Workflows that hang, each in its own way, and the kind of incident that they end in.
+HANGING = {
+    "chaos-spin": "step_failed",
+    "chaos-block": "in_doubt",
+    "chaos-block-transactional": "step_failed",
+    "chaos-deadlock": "step_failed",
+    "chaos-hang-async": "step_failed",
+}
 
 
 class Frozen(Workflow):

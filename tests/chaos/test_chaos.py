@@ -49,7 +49,9 @@ def test_r1_every_mode_keeps_its_promise_when_workers_are_killed(tmp_path: Path,
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
 @pytest.mark.parametrize(
-    ("scenario", "count"), [("R2", 1), ("R3", 4), ("R8", 4), ("R31", 10)], ids=["R2", "R3", "R8", "R31"]
+    ("scenario", "count"),
+    [("R2", 1), ("R3", 4), ("R8", 4), ("R31", 10), ("R43", 1)],
+    ids=["R2", "R3", "R8", "R31", "R43"],
 )
 def test_the_house_stays_sound(tmp_path: Path, database: str, scenario: str, count: int) -> None:
     status, report = run(tmp_path, "--scenario", scenario, "--kills", str(count), "--database", database)
