@@ -9,6 +9,7 @@ import resource
 import signal
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from django_workflows import (
@@ -74,10 +75,8 @@ def freeze(ctx: Any) -> str:
 def spin(ctx: Any) -> None:
     """Hangs in Python, and takes every error for its own."""
     while True:
-        try:
+        with suppress(Exception):
             time.sleep(0.001)
-        except Exception:  # noqa: BLE001 - that is the point
-            pass
 
 
 @step_function(name="chaos.block")

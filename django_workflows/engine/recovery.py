@@ -32,6 +32,9 @@ logger = logging.getLogger("django_workflows.recovery")
 
 BATCH = 500
 
+#: A transaction that is being committed may hold a step and its message that we see one after the other.
+SURELY_LOST = timedelta(seconds=2)
+
 
 def sweep() -> dict[str, int]:
     """Queue again what waits for a lost message, take up what a lost worker held, report what is stuck.
@@ -60,13 +63,15 @@ def requeue_lost() -> int:
 def requeue_after() -> timedelta:
     """How long something may be scheduled before its message counts as lost.
 
-    Ten times as long while the queue is behind: messages for what waits only because there is much to
-    do would make it still more.
+    Two seconds if the queue is empty. Ten times ``WORKFLOWS_REQUEUE_SECONDS`` while it is behind:
+    messages for what waits only because there is much to do would make it still more.
     """
     try:
+        if executor().is_empty():
+            return SURELY_LOST
         factor = 10 if executor().is_behind() else 1
     except Exception:  # the queue's own: recovery is there for when it does not work
-        logger.warning("The queue does not say whether it is behind.", exc_info=True)
+        logger.warning("The queue does not say what it holds.", exc_info=True)
         factor = 1
     return timedelta(seconds=settings.REQUEUE_SECONDS * factor)
 

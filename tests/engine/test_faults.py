@@ -395,6 +395,18 @@ def test_a_queue_that_is_behind_is_not_given_the_same_messages_again(make_instan
         assert sweep()["requeued"] == 1
 
 
+def test_a_message_that_is_not_in_the_queue_any_more_is_missed_at_once(make_instance: Any, settings: Any) -> None:
+    settings.WORKFLOWS_EXECUTOR = "django_q"
+    make_instance(work=machine(fine))
+    StepExecution.objects.update(scheduled_at=datetime.now(UTC) - timedelta(seconds=5))
+    assert sweep()["requeued"] == 0
+    OrmQ.objects.all().delete()
+    assert [finding.kind for finding in services.examine(by=SYSTEM)] == ["lost"]
+
+    assert sweep()["requeued"] == 1
+    assert OrmQ.objects.count() == 1
+
+
 def test_r33_messages_of_other_versions_and_of_what_is_gone_are_dropped(make_instance: Any, caplog: Any) -> None:
     instance = make_instance(work=machine(fine), rest=timer("1h"))
     run_jobs()

@@ -375,6 +375,16 @@ def test_verbs_act_on_many_and_tell_what_was_refused(capsys: Any, make_user: Any
     assert run(capsys, "prune", "--older-than", "0s", "--dry-run")["deleted"] == 1
 
 
+def test_an_act_can_be_watched_to_its_end(capsys: Any, make_instance: Any, monkeypatch: Any) -> None:
+    instances = [make_instance(work=machine(needs_amount)) for _ in range(2)]
+    run_jobs()
+    monkeypatch.setattr("time.sleep", lambda seconds: run_jobs())
+
+    done = run(capsys, "retry", *[i.pk for i in instances], "--data", '{"amount": 5}', "--watch", "1")
+
+    assert [row["status"] for row in done] == ["completed", "completed"]
+
+
 def needs_amount(ctx: Any) -> int:
     return int(ctx.data["amount"])
 

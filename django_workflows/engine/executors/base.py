@@ -38,6 +38,11 @@ class Executor(ABC):
         """Whether messages wait that no worker has taken yet: what waits with them is not lost."""
         return False
 
+    def is_empty(self) -> bool:
+        """Whether the queue surely holds no message, neither waiting nor in a worker's hands: what is
+        scheduled all the same has lost its own. ``False`` where that cannot be told."""
+        return False
+
     @abstractmethod
     def enqueue(self, job: Job) -> None:
         """Called within the transaction that wrote the job's row; the job must not run before it is committed."""

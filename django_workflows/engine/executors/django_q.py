@@ -31,7 +31,7 @@ class DjangoQExecutor(Executor):
         def send() -> None:
             _send(job, broker)
 
-        if isinstance(broker, ORM) and alias() == Conf.ORM:
+        if _commits_with_us(broker):
             send()
         else:
             transaction.on_commit(send, using=alias(), robust=True)
@@ -39,11 +39,21 @@ class DjangoQExecutor(Executor):
     def is_behind(self) -> bool:
         return bool(get_broker().queue_size())
 
+    def is_empty(self) -> bool:
+        """A message that commits with its step stands in the table until its job is through."""
+        broker = get_broker()
+        return _commits_with_us(broker) and not broker.get_connection().filter(key=broker.list_key).exists()
+
     def install(self) -> None:
         """A schedule of the cluster looks at the agenda every minute, should no ticker run."""
         if Schedule._meta.db_table in connections[router.db_for_write(Schedule)].introspection.table_names():
             known = {"func": TICK, "schedule_type": Schedule.MINUTES, "minutes": 1, "repeats": -1}
             Schedule.objects.get_or_create(name="django_workflows", defaults=known)
+
+
+def _commits_with_us(broker: Any) -> bool:
+    """Whether a message is a row of the same database as the step it is about."""
+    return isinstance(broker, ORM) and alias() == Conf.ORM
 
 
 def _send(job: Job, broker: Any) -> None:

@@ -69,6 +69,7 @@ def _add_bulk(verbs: Any, name: str, text: str) -> ArgumentParser:
     parser.add_argument("--reason", default="", help="kept in the history")
     add_by(parser)
     add_json(parser)
+    add_watch(parser)
     return parser
 
 
@@ -265,9 +266,34 @@ def _each(command: BaseCommand, options: Options, act: Callable[[WorkflowInstanc
             results.append({"id": str(row.pk), "status": row.status, "refused": str(error)})
         else:
             results.append({"id": str(done.pk), "status": str(done.status), "refused": ""})
-    if options["as_json"]:
+    if options["watch"]:
+        _until_ended(command, results, options)
+    elif options["as_json"]:
         write_json(command, results)
-    for result in results if not options["as_json"] else ():
-        command.stdout.write(f"{result['id']}  {result['refused'] or result['status']}")
+    else:
+        _write_results(command, results)
     if any(result["refused"] for result in results):
         sys.exit(1)
+
+
+def _write_results(command: BaseCommand, results: list[dict[str, Any]]) -> None:
+    for result in results:
+        command.stdout.write(f"{result['id']}  {result['refused'] or result['status']}")
+
+
+def _until_ended(command: BaseCommand, results: list[dict[str, Any]], options: Options) -> None:
+    """Show what becomes of the instances until all have ended; as JSON, only their end."""
+
+    def once() -> bool:
+        rows = {str(row.pk): row for row in WorkflowInstance.objects.filter(pk__in=[r["id"] for r in results])}
+        before = [dict(result) for result in results]
+        for result in results:
+            result["status"] = str(rows[result["id"]].status) if result["id"] in rows else "deleted"
+        over = all(row.is_ended for row in rows.values())
+        if options["as_json"] and over:
+            write_json(command, results)
+        elif not options["as_json"] and (over or results != before):
+            _write_results(command, results)
+        return over
+
+    repeated(options, once)
