@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 
 class Fleet:
@@ -26,6 +26,9 @@ class Fleet:
             env={**os.environ, **(environment or {})},
         )
         self.restarts = 0
+        self.stalls = 0
+        self._guard: Any = None
+        self._next_look = 0.0
 
     def __enter__(self) -> Self:
         self.supervise()
@@ -49,7 +52,8 @@ class Fleet:
         return int(answer)
 
     def supervise(self) -> None:
-        """Start what is missing, as the supervisor of a real machine would."""
+        """Start what is missing, as the supervisor of a real machine would; replace a cluster that is stalled."""
+        self._replace_stalled()
         for pid in [pid for pid in self._pids if not _is_alive(pid)]:
             _kill_group(pid)  # what is left of a cluster whose head has died
             del self._pids[pid]
@@ -60,6 +64,25 @@ class Fleet:
                 present.remove(role)
             else:
                 self.start(role)
+
+    def _replace_stalled(self) -> None:
+        """What ``manage.py workflows_cluster`` does: a worker that dies with the queue's lock takes all with it."""
+        from django.db import DatabaseError
+
+        from django_workflows.engine.stall import StallGuard
+
+        if time.monotonic() < self._next_look or not self.pids("cluster"):
+            return
+        self._next_look = time.monotonic() + 1.0
+        self._guard = self._guard or StallGuard(5.0)
+        try:
+            if not self._guard.is_stalled():
+                return
+        except DatabaseError:
+            return
+        self.stalls += 1
+        self.kill("cluster")
+        self._guard.forget()
 
     def pids(self, role: str) -> list[int]:
         return [pid for pid, found in self._pids.items() if found == role]

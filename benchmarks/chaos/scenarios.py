@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any
 from uuid import UUID
@@ -16,6 +19,7 @@ from .processes import Fleet
 from .world import World, settle, world
 
 ROLES = ("cluster", "ticker")
+MANAGE = Path(__file__).resolve().parents[2] / "manage.py"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -145,7 +149,8 @@ def failpoints(options: Options) -> Result:
             fleet.stop()
         tally = checker.check_mixed(acknowledged)
         result = Result(test="R2 F0-F12", database=options.database, n=made.deaths(), seed=options.seed)
-        result.facts = {"not reached": sorted({path.name[:3].strip("-") for path in made.tokens.glob("F*")})}
+        missed = sorted({path.name.partition("-")[0] for path in made.tokens.glob("F*")})
+        result.facts = {"not reached": missed, "stalled clusters replaced": fleet.stalls}
         result.add(tally)
         return result
 
@@ -247,6 +252,58 @@ def _paced(fleet: Fleet, count: int) -> tuple[float, list[UUID]]:
 
     settle(fleet, left)
     return count / (time.monotonic() - started), keys
+
+
+def idle(options: Options) -> Result:
+    """R2, of a worker that does nothing: killed while it holds the queue's lock, it takes the cluster with it."""
+    with world(options.database) as made:
+        from . import checker
+
+        _seeded(made, options)
+        acknowledged: list[UUID] = []
+        cluster = subprocess.Popen(
+            [
+                sys.executable,
+                Path(__file__).resolve().parents[2] / "manage.py",
+                "workflows_cluster",
+                "--stalled-after",
+                "4",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            for _ in range(options.n):
+                acknowledged += start_all(["chaos-at-least-once"], 3)
+                settle(_Nobody(), _unfinished)
+                time.sleep(1.0)  # all workers are idle now, and the first of them holds the lock
+                _kill_idle_worker(cluster.pid)
+                acknowledged += start_all(["chaos-at-least-once"], 10)
+                settle(_Nobody(), _unfinished)
+        finally:
+            cluster.terminate()
+            cluster.wait(60)
+        result = Result(test="R2 idle worker", database=options.database, n=options.n, seed=options.seed)
+        result.add(checker.check_mode("at_least_once", acknowledged))
+        return result
+
+
+class _Nobody:
+    """There is no fleet to supervise: the command does that."""
+
+    def supervise(self) -> None: ...
+
+
+def _kill_idle_worker(command: int) -> None:
+    """The first child of the cluster's sentinel is its first worker."""
+    cluster = next(pid for pid in _children(command) if "qcluster" in Path(f"/proc/{pid}/cmdline").read_text())
+    sentinel = _children(cluster)[0]
+    _signal(_children(sentinel)[0], signal.SIGKILL)
+
+
+def _children(pid: int) -> list[int]:
+    return sorted(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 def hangs(options: Options) -> Result:
@@ -500,5 +557,6 @@ SCENARIOS: dict[str, Callable[[Options], Result]] = {
     "R8": zombies,
     "R31": messages,
     "R43": hangs,
+    "R2-idle": idle,
 }
 ON_POSTGRES: dict[str, Callable[[Options], Result]] = {"R19": backends, "R20": restarts, "R21": crashes}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import connections, router, transaction
+from django.utils import timezone
 from django_q.brokers import get_broker
 from django_q.brokers.orm import ORM
 from django_q.conf import Conf
@@ -38,6 +39,13 @@ class DjangoQExecutor(Executor):
 
     def is_behind(self) -> bool:
         return bool(get_broker().queue_size())
+
+    def waiting(self) -> frozenset[str]:
+        broker = get_broker()
+        if not _commits_with_us(broker):
+            return frozenset()
+        rows = broker.get_connection().filter(key=broker.list_key, lock__lte=timezone.now()).order_by("pk")
+        return frozenset(map(str, rows.values_list("pk", flat=True)[:50]))
 
     def is_empty(self) -> bool:
         """A message that commits with its step stands in the table until its job is through."""

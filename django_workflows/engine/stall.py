@@ -1,0 +1,44 @@
+"""Telling a cluster that is dead although it looks alive.
+
+A django-q2 cluster whose idle worker was killed while it held the queue's lock takes nothing any more,
+answers every look at its processes, and does not end by SIGTERM. The queue tells: the messages that
+waited first still wait, and no worker is busy.
+"""
+
+from __future__ import annotations
+
+import time
+
+from django.db.models.functions import Now
+
+from django_workflows.models import StepExecution
+from django_workflows.states import StepStatus
+
+from .database import alias
+from .executors import executor
+
+
+class StallGuard:
+    """``patience`` is for how many seconds the first messages may wait untouched while no step is running."""
+
+    def __init__(self, patience: float) -> None:
+        self.patience = patience
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, with a new cluster."""
+        self._seen: frozenset[str] = frozenset()
+        self._since = time.monotonic()
+
+    def is_stalled(self) -> bool:
+        """Look at the queue; true once nobody has taken anything for too long."""
+        waiting = executor().waiting()
+        if not self._seen or not self._seen <= waiting or _somebody_works():
+            self._seen, self._since = waiting, time.monotonic()
+            return False
+        return time.monotonic() - self._since > self.patience
+
+
+def _somebody_works() -> bool:
+    running = StepExecution.objects.using(alias()).filter(status=StepStatus.RUNNING)
+    return running.filter(lease_until__gt=Now()).exists()
