@@ -19,6 +19,7 @@
     │   └── StaleAttempt           a worker reports on an attempt that is no longer the current one
     ├── NotFound                   no such instance, task or step execution
     ├── DuplicateInstance          business key or idempotency key is taken
+    ├── LimitReached               as many instances of the workflow live as its definition allows
     ├── CancellationError          what ``ctx.check_cancellation()`` raises in a step that is to stop
     └── StepError                  raised by user code in a machine step
         ├── RetryableError         try again, after ``retry_after`` if given
@@ -187,6 +188,12 @@ class DuplicateInstance(WorkflowError):
     """The business key is taken; ``instance_id`` says by which instance."""
 
     code = "duplicate_instance"
+
+
+class LimitReached(WorkflowError):
+    """As many instances live as the definition's ``max_active`` allows; ``limit`` is that number."""
+
+    code = "limit_reached"
 
 
 class CancellationError(WorkflowError):

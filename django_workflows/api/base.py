@@ -31,6 +31,7 @@ STATUS: Final[dict[type[Exception], int]] = {
     errors.NotAuthorized: 403,
     errors.TransitionNotAllowed: 409,
     errors.DuplicateInstance: 409,
+    errors.LimitReached: 429,
     errors.DefinitionConflict: 409,
     errors.PayloadTooLarge: 413,
     errors.InvalidInput: 400,

@@ -100,6 +100,7 @@ class Definition:
     long an instance may take before it fails, ``retention`` how long one that has ended is kept
     (durations; empty for no limit). ``max_recoveries`` says how often a step is taken up again after
     its worker was lost (``None``: the setting ``WORKFLOWS_MAX_RECOVERY_ATTEMPTS``; 0: never).
+    ``max_active`` is how many instances may live at a time (0: any number).
     """
 
     name: str
@@ -121,6 +122,7 @@ class Definition:
     max_duration: str = ""
     retention: str = ""
     max_recoveries: int | None = None
+    max_active: int = 0
 
     @property
     def label(self) -> str:

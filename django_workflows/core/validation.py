@@ -120,8 +120,9 @@ def _head_problems(definition: Definition) -> Iterator[Problem]:
 def _lifetime_problems(definition: Definition) -> Iterator[Problem]:
     for name in ("max_duration", "retention"):
         yield from duration_problems(getattr(definition, name), name)
-    if definition.max_recoveries is not None and definition.max_recoveries < 0:
-        yield Problem(code="invalid_bound", place="max_recoveries", message="it cannot be less than 0")
+    for name in ("max_recoveries", "max_active"):
+        if (getattr(definition, name) or 0) < 0:
+            yield Problem(code="invalid_bound", place=name, message="it cannot be less than 0")
     if definition.durable:
         return
     for step in definition.steps:

@@ -33,6 +33,7 @@ from django_workflows.exceptions import (
     DuplicateInstance,
     ExpressionError,
     InvalidInput,
+    LimitReached,
     NotFound,
     PayloadTooLarge,
 )
@@ -65,7 +66,7 @@ def start(
     The same ``idempotency_key`` gives the same instance. Raises ``DefinitionNotFound``,
     ``NotAuthorized``, ``InvalidForm`` for data against the definition's schema, ``InvalidValue``,
     ``PayloadTooLarge`` (also for a ``parent`` that is nested too deeply), or ``DuplicateInstance`` if
-    the business key is taken.
+    the business key is taken, or ``LimitReached`` if ``max_active`` instances live already.
     """
     actor = actor_of(by)
     found = _startable(workflow, version, tenant)
@@ -191,10 +192,12 @@ def _start_once(row: WorkflowInstance, actor: c.Actor, content: Mapping[str, Any
     try:
         with transaction.atomic(using=alias()):
             return _begin(row, actor, content)
-    except IntegrityError:
+    except (IntegrityError, LimitReached) as refusal:
         same = WorkflowInstance.objects.using(alias()).filter(tenant=row.tenant, workflow=row.workflow)
         if row.idempotency_key and (first := same.filter(idempotency_key=row.idempotency_key).first()):
             return first
+        if isinstance(refusal, LimitReached):
+            raise
         taken = same.filter(business_key=row.business_key).first() if row.business_key else None
         if taken is None:
             raise
@@ -210,7 +213,21 @@ def _begin(row: WorkflowInstance, actor: c.Actor, content: Mapping[str, Any]) ->
     about = _about(row, definition)
     row.title = _title(definition, about, content)
     with transaction.atomic(using=alias()):
+        _check_active(row, definition)
         return advance(row, c.Start(by=actor, data=content, about={**about, "title": row.title}), is_new=True)
+
+
+def _check_active(row: WorkflowInstance, definition: Definition) -> None:
+    """Whether one more may live; the definition's row is locked, so that two cannot both be the last."""
+    if not definition.max_active:
+        return
+    WorkflowDefinition.objects.using(alias()).select_for_update().filter(pk=row.definition_id).first()
+    live = WorkflowInstance.objects.using(alias()).filter(workflow=row.workflow, tenant=row.tenant).running()
+    if live.count() >= definition.max_active:
+        raise LimitReached(
+            f"{definition.max_active} instances of {row.workflow} live already, which is as many as it allows.",
+            limit=definition.max_active,
+        )
 
 
 def _about(row: WorkflowInstance, definition: Definition) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from django_workflows import approval, end, group
-from django_workflows.models import HumanTask, WorkflowInstance
+from django_workflows import approval, end, group, machine, services
+from django_workflows.models import HumanTask, Incident, WorkflowInstance
+from django_workflows.testing import run_jobs
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -71,6 +72,58 @@ def test_a_task_is_decided_by_keyboard_alone_with_an_error_first(
         page.keyboard.press("Enter")
 
     assert HumanTask.objects.get().outcome == "approved"
+
+
+def refuses(ctx: Any) -> str:
+    if not ctx.get("iban"):
+        raise ValueError("the account has no IBAN, and the bank's gateway wants one: " + "x" * 120)
+    return str(ctx.get("iban"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_an_incident_is_resolved_for_all_of_its_cause(
+    page: Any, live_server: Any, make_user: Any, make_workflow: Any, scheme: str, width: int
+) -> None:
+    make_user("root", is_staff=True, is_superuser=True)
+    workflow = make_workflow(name="payments", pay=machine(refuses, timeout="30s"), done=end("paid"))
+    services.publish(workflow, by=services.SYSTEM)
+    for number in range(3):
+        services.start(workflow, by=services.SYSTEM, business_key=f"2026-{number}")
+    run_jobs()
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=scheme)
+    log_in(page, live_server, "root")
+    page.goto(f"{live_server.url}/admin/django_workflows/incident/")
+    shot(page, f"incidents-{scheme}-{width}")
+    page.goto(f"{live_server.url}/admin/django_workflows/incident/{Incident.objects.all()[0].pk}/change/")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
+    shot(page, f"incident-{scheme}-{width}")
+    page.goto(
+        f"{live_server.url}/admin/django_workflows/workflowinstance/{WorkflowInstance.objects.all()[0].pk}/change/"
+    )
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
+    shot(page, f"instance-{scheme}-{width}")
+    page.go_back()
+
+    page.focus("#id_retry_data")
+    page.keyboard.type('{"iban": "NL91"}')
+    page.locator("input[name=everywhere]").first.focus()
+    page.keyboard.press("Space")
+    with page.expect_navigation():
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+    shot(page, f"resolved-{scheme}-{width}")
+    run_jobs()
+
+    assert "3 of 3" in page.inner_text(".messagelist")
+    assert set(WorkflowInstance.objects.values_list("status", flat=True)) == {"completed"}
+
+
+def shot(page: Any, name: str) -> None:
+    """A picture to be looked at, if ``SCREENSHOTS`` names a folder for it."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
 
 
 def test_an_instance_is_looked_at_and_canceled(page: Any, live_server: Any, make_user: Any, make_instance: Any) -> None:

@@ -16,7 +16,13 @@ from django_workflows import CancellationError, Retry, approval, decision, end, 
 from django_workflows.engine import heartbeat, jobs, machine_steps
 from django_workflows.engine.executors import executor
 from django_workflows.engine.recovery import sweep
-from django_workflows.exceptions import InvalidDefinition, InvalidInput, PayloadTooLarge, TransitionNotAllowed
+from django_workflows.exceptions import (
+    InvalidDefinition,
+    InvalidInput,
+    LimitReached,
+    PayloadTooLarge,
+    TransitionNotAllowed,
+)
 from django_workflows.models import Incident, StepExecution, Timer, WorkflowEvent, WorkflowInstance
 from django_workflows.testing import assert_log_gives_state, decide_as, frozen_clock, run_jobs
 
@@ -589,6 +595,42 @@ def test_instances_are_nested_only_so_deep(make_instance: Any, make_workflow: An
     with pytest.raises(PayloadTooLarge, match="2 deep"):
         services.start("durability", by=services.SYSTEM, parent=three)
     assert WorkflowInstance.objects.count() == 3
+
+
+def test_no_more_instances_live_than_the_definition_allows(make_instance: Any) -> None:
+    first = make_instance(work=machine(note), max_active=2)
+    services.start("durability", by=services.SYSTEM, idempotency_key="a")
+
+    with pytest.raises(LimitReached, match="2 instances"):
+        services.start("durability", by=services.SYSTEM)
+    assert services.start("durability", by=services.SYSTEM, idempotency_key="a")
+    services.cancel(first, by=services.SYSTEM)
+
+    assert services.start("durability", by=services.SYSTEM).status == "running"
+    assert WorkflowInstance.objects.count() == 3
+
+
+@pytest.mark.postgres
+def test_of_many_who_start_at_once_no_more_get_in_than_may(make_instance: Any) -> None:
+    make_instance(work=machine(note), max_active=4)
+    answers: list[str] = []
+
+    def start() -> None:
+        try:
+            services.start("durability", by=services.SYSTEM)
+            answers.append("in")
+        except LimitReached:
+            answers.append("out")
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=start) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(answers) == ["in"] * 3 + ["out"] * 9
 
 
 # transient workflows
