@@ -10,7 +10,7 @@ from .definitions import mirror, publish, reactivate, read, retire, save_draft
 from .human_tasks import claim, comment, decide, reassign, release
 from .incidents import resolve, resolve_all
 from .instances import cancel, fail, hold, lift_hold, pause, resume, retry_step, skip_step, start
-from .operations import examine, prune
+from .operations import examine, prune, pseudonymize
 
 __all__ = [
     "SYSTEM",
@@ -25,6 +25,7 @@ __all__ = [
     "mirror",
     "pause",
     "prune",
+    "pseudonymize",
     "publish",
     "reactivate",
     "read",

@@ -7,10 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from django_workflows import approval, group, machine, registry, services, timer
+from django_workflows import approval, group, machine, registry, services, timer, user
 from django_workflows.engine import machine_steps
 from django_workflows.engine.executors import executor
 from django_workflows.engine.watchdog import Watch
@@ -136,6 +137,55 @@ def test_only_an_operator_deletes_or_examines_and_only_an_administrator_holds(ma
         services.hold(instance, by=ann, reason="x")
     with pytest.raises(InvalidInput):
         services.hold(instance, by=SYSTEM, reason=" ")
+
+
+def everywhere(word: str) -> list[str]:
+    """Where the word stands in our tables."""
+    found = []
+    for model in (*OWNED, WorkflowEvent):
+        for row in model.objects.values():
+            found += [f"{model.__name__}.{name}" for name, value in row.items() if word in str(value)]
+    return found
+
+
+def test_a_person_is_taken_out_of_what_has_ended_and_the_history_stays_whole(
+    make_user: Any, make_instance: Any, capsys: Any
+) -> None:
+    zoe, root = make_user("zoe-zandvliet", "team"), make_user("root", is_superuser=True)
+    make_user("mona", "team")
+    body = {"ask": approval(assign=group("team"), exclude="initiator"), "look": approval(assign=user("zoe-zandvliet"))}
+    own = make_instance(**body)
+    WorkflowInstance.objects.filter(pk=own.pk).delete()
+    own = services.start("operations", by=zoe, data={"memo": "zoe-zandvliet wrote this"})
+    other, live = services.start("operations", by=root), services.start("operations", by=zoe)
+    services.cancel(own, by=zoe, reason="mistake")
+    task = HumanTask.objects.get(instance=other)
+    services.claim(task, by=zoe)
+    services.decide(task, "approved", by=zoe)
+    decide_as(zoe, other, "approved", step="look")
+
+    done = run(capsys, "pseudonymize", "zoe-zandvliet", "--as", "person-1", "--by", "root")
+
+    assert done == {"changed": 2, "left": 1}
+    for instance in (own, other):
+        assert_log_gives_state(instance)
+        assert_log_gives_state(live)
+    services.cancel(live, by=SYSTEM)
+    services.pseudonymize(zoe, by=root, pseudonym="person-1")
+    assert everywhere("zoe-zandvliet") == ["WorkflowInstance.data", "WorkflowEvent.payload"]
+    assert found() == {}
+
+
+@pytest.mark.parametrize("pseudonym", ["maria", " ", "x" * 151, "a\x00"])
+def test_a_pseudonym_must_be_nobodys_name(make_user: Any, approved: Any, pseudonym: str) -> None:
+    approved()
+    maria = User.objects.get(username="maria")
+
+    with pytest.raises(InvalidInput):
+        services.pseudonymize(maria, by=SYSTEM, pseudonym=pseudonym)
+    with pytest.raises(NotAuthorized):
+        services.pseudonymize(maria, by=maria)
+    assert Decision.objects.get().actor_name == "maria"
 
 
 # the watchdog

@@ -29,6 +29,7 @@ VERBS: Final[dict[str, Verb]] = {
     "resolve": operations.resolve,
     "doctor": operations.doctor,
     "prune": operations.prune,
+    "pseudonymize": operations.pseudonymize,
 }
 
 

@@ -62,9 +62,10 @@ def _seconds(text: str) -> float:
 
 def actor(options: Options) -> Any:
     """Who acts; ``CommandError`` for a user that does not exist."""
-    name = options["by"]
-    if not name:
-        return services.SYSTEM
+    return user_named(options["by"]) if options["by"] else services.SYSTEM
+
+
+def user_named(name: str) -> Any:
     users = get_user_model()
     user = users._default_manager.filter(**{users.USERNAME_FIELD: name}).first()
     if user is None:

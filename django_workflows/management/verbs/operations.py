@@ -13,7 +13,7 @@ from django_workflows.engine.doctor import Finding
 from django_workflows.models import Incident
 from django_workflows.services.incidents import ACTIONS
 
-from .base import Options, actor, add_by, add_json, add_watch, one, repeated, short, write_json
+from .base import Options, actor, add_by, add_json, add_watch, one, repeated, short, user_named, write_json
 
 
 def add_parsers(verbs: Any) -> None:
@@ -35,6 +35,11 @@ def add_parsers(verbs: Any) -> None:
     incidents.add_argument("--workflow", default="", metavar="NAME")
     add_json(incidents)
     add_watch(incidents)
+    person = verbs.add_parser("pseudonymize", help="take a person's name out of what has ended")
+    person.add_argument("user")
+    person.add_argument("--as", default="", dest="pseudonym", metavar="NAME", help="default: person-<random>")
+    add_by(person)
+    add_json(person)
     _add_resolve(verbs)
 
 
@@ -102,6 +107,15 @@ def prune(command: BaseCommand, options: Options) -> None:
     verb = "would be deleted" if options["dry_run"] else "deleted"
     kept = f"; {report.protected} kept, for rows of the project point to them" if report.protected else ""
     command.stdout.write(f"{report.deleted} instance(s) {verb}{kept}.")
+
+
+def pseudonymize(command: BaseCommand, options: Options) -> None:
+    person = user_named(options["user"])
+    changed, left = services.pseudonymize(person, by=actor(options), pseudonym=options["pseudonym"])
+    if options["as_json"]:
+        write_json(command, {"changed": changed, "left": left})
+    else:
+        command.stdout.write(f"{changed} instance(s) changed; {left} still live and are left as they are.")
 
 
 def incidents(command: BaseCommand, options: Options) -> None:
