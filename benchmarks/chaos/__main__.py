@@ -25,7 +25,7 @@ FAILPOINTS = tuple(f"F{number}" for number in range(13))
 #: Scenario -> how often, in the full run; the quick one takes a tenth.
 FULL = {
     "R1": 600,
-    "R2": 200,
+    "R2": 100,
     "R3": 60,
     "R4": 50,
     "R5": 20,

@@ -96,7 +96,7 @@ def modes(options: Options) -> Result:
                 fleet.kill()
                 random_kills += 1
                 fleet.supervise()
-            settle(fleet, _unfinished, deaths=made.deaths)
+            settle(fleet, _unfinished)
             fleet.stop()
         return _result_of_modes(options, acknowledged, made.deaths() + random_kills)
 
@@ -145,7 +145,7 @@ def failpoints(options: Options) -> Result:
                     acknowledged.extend(start_all(["chaos-mixed"], 5, data={"fails": True}))
                 return _unfinished_mixed()
 
-            settle(fleet, left, deaths=made.deaths)
+            settle(fleet, left)
             fleet.stop()
         tally = checker.check_mixed(acknowledged)
         result = Result(test="R2 F0-F12", database=options.database, n=made.deaths(), seed=options.seed)
