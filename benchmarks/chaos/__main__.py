@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .scenarios import ON_POSTGRES, SCENARIOS, Options, Result
+from .course import Options, Result
+from .scenarios import ON_POSTGRES, SCENARIOS
 
 FAILPOINTS = tuple(f"F{number}" for number in range(13))
 
