@@ -15,6 +15,9 @@ from .databases import backends, crashes, restarts
 from .workers import hangs, idle, poison, zombies
 from .world import settle, world
 
+#: How often, at most, a second is spent on feeding what has still to be killed.
+FEEDS = 90
+
 
 def modes(options: Options) -> Result:
     """R1, R3: workers die at failpoints, or everything dies at random times, under all three modes."""
@@ -67,18 +70,20 @@ def failpoints(options: Options) -> Result:
         from . import checker
 
         environment = made.arm(dict.fromkeys(NAMES, options.n))
-        count = options.n * 6 + 10
+        count, began = options.n * 6 + 4, time.monotonic()
         acknowledged = start_all(["chaos-mixed"], count, data={"fails": True})
         with fleet_of(options, (*ROLES, "robot", "pruner"), environment) as fleet:
-            fed = [0]
+            feeds = [began + 5]
 
             def left() -> int:
                 # what is pruned while it is killed must be made anew, and so must what meets the last deaths
-                if made.pending() and fed[0] < 40:
-                    fed[0] += 1
-                    start_all(["chaos-at-least-once"], 5)
-                    acknowledged.extend(start_all(["chaos-mixed"], 5, data={"fails": True}))
-                return _unfinished_mixed()
+                if not made.pending() or len(feeds) > FEEDS:
+                    return _unfinished_mixed()
+                if time.monotonic() > feeds[-1]:
+                    feeds.append(time.monotonic() + 1)
+                    start_all(["chaos-at-least-once"], 3)
+                    acknowledged.extend(start_all(["chaos-mixed"], 3, data={"fails": True}))
+                return 1 + _unfinished_mixed()
 
             settle(fleet, left)
             fleet.stop()
