@@ -32,6 +32,8 @@ class Step:
     shape: ClassVar[str] = "box"
     #: Whether the step itself picks among its outgoing edges.
     chooses: ClassVar[bool] = False
+    #: Whether something outside moves the step on, so that it may wait with neither task nor timer.
+    waits_outside: ClassVar[bool] = False
     #: Fields that hold the name of a registered function.
     functions: ClassVar[tuple[str, ...]] = ("guard",)
     #: Fields that hold an expression, with the kind of value expected of it.

@@ -17,14 +17,14 @@ from django.db import transaction
 
 from django_workflows.core.commands import RaiseIncident, Settle
 from django_workflows.core.snapshot import Snapshot, Token
-from django_workflows.exceptions import TransitionNotAllowed
+from django_workflows.exceptions import DefinitionError, TransitionNotAllowed
 from django_workflows.models import HumanTask, Incident, StepExecution, Timer, WorkflowInstance
 from django_workflows.states import IncidentStatus, InstanceStatus, StepStatus, TimerStatus
 
 from . import clock
 from .database import alias
 from .executors import Job, executor
-from .loader import snapshot_of
+from .loader import definition_for, snapshot_of
 from .locking import locked
 from .runner import advance, handle
 
@@ -89,8 +89,19 @@ def _stuck_parts(row: WorkflowInstance, snapshot: Snapshot, found: _Found) -> It
         why = "its step execution has no row" if known is None else _why(token, UUID(known), found)
         if key in joins and len(joins) < len(snapshot.tokens) and not token.incidents:
             continue  # other branches are on their way
-        if why:
+        if why and not _waits_outside(row, token):
             yield Stuck(instance_id=row.pk, key=key, why=why)
+
+
+def _waits_outside(row: WorkflowInstance, token: Token) -> bool:
+    """A step type of the project's own may wait for what only the project knows."""
+    if token.status != StepStatus.WAITING:
+        return False
+    try:
+        step = definition_for(row.definition_id).by_name.get(token.step)
+    except DefinitionError:
+        return False
+    return step is not None and step.waits_outside
 
 
 def _why(token: Token, key: UUID, found: _Found) -> str:

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from django_workflows import approval, group, machine, registry, services, timer, user
+from django_workflows import (
+    STEP_TYPES,
+    Step,
+    approval,
+    group,
+    machine,
+    registry,
+    services,
+    step,
+    step_type,
+    timer,
+    user,
+)
 from django_workflows.engine import machine_steps
 from django_workflows.engine.executors import executor
 from django_workflows.engine.watchdog import Watch
@@ -232,6 +245,26 @@ def test_the_watchdog_makes_an_incident_of_what_waits_for_nothing(
     assert Watch().look() == 0
     assert Incident.objects.get().kind == "stuck"
     assert Incident.objects.get().instance_id == instance.pk != sound.pk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside(Step):
+    """A type of the project's own: something outside completes it."""
+
+    waits_outside: ClassVar[bool] = True
+
+    def enter(self, run: Any, token: Any) -> None:
+        run.emit_started(token, waiting=True)
+
+
+def test_a_step_type_of_the_project_may_wait_for_what_only_the_project_knows(make_instance: Any) -> None:
+    if "outside" not in STEP_TYPES:
+        step_type("outside")(Outside)
+    instance = make_instance(call=step("outside"))
+    rest(instance)
+
+    assert instance.status == "waiting"
+    assert (Watch().look(), found()) == (0, {})
 
 
 def test_an_instance_whose_steps_are_all_through_is_ended_by_a_job(make_instance: Any) -> None:

@@ -14,6 +14,7 @@ from django.db import DatabaseError, close_old_connections
 
 from django_workflows.conf import settings
 from django_workflows.engine.recovery import sweep
+from django_workflows.engine.retention import prune
 from django_workflows.engine.timers import fire_due
 
 logger = logging.getLogger("django_workflows.ticker")
@@ -34,7 +35,9 @@ class Command(BaseCommand):
         if interval <= 0 or options["sweep_every"] <= 0:
             raise CommandError("--interval and --sweep-every must be positive.")
         if options["once"]:
-            self.stdout.write(f"{fire_due()} timers fired, {_swept()}.")
+            self.stdout.write(
+                f"{fire_due()} timers fired, {_swept()}, {prune(max_batches=1).deleted} instances pruned."
+            )
             return
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -44,7 +47,7 @@ class Command(BaseCommand):
 
 def _swept() -> str:
     found = sweep()
-    return f"{found['requeued']} steps queued again, {found['interrupted']} lost workers found"
+    return ", ".join(f"{count} {what}" for what, count in found.items())
 
 
 def _loop(stop: threading.Event, interval: float, sweep_every: float) -> None:
@@ -55,6 +58,7 @@ def _loop(stop: threading.Event, interval: float, sweep_every: float) -> None:
             fire_due()
             if time.monotonic() >= next_sweep:
                 sweep()
+                prune(max_batches=1)
                 next_sweep = time.monotonic() + sweep_every
         except DatabaseError:
             logger.exception("The database did not answer; the ticker looks again in %s s.", interval)
