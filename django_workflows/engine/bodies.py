@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from datetime import timedelta
 from random import random
 from typing import Any
 
 from asgiref.sync import async_to_sync
+from django.db import transaction
 
 from django_workflows.conf import settings
 from django_workflows.core import expressions
@@ -24,7 +26,10 @@ from django_workflows.registry import function_named, has_function
 
 from . import clock
 from .context import StepContext, describe, traceback_text
+from .database import alias
 from .reporting import Reporter
+
+logger = logging.getLogger("django_workflows.jobs")
 
 
 def call_body(
@@ -109,16 +114,23 @@ def failed(
     """What a failure of the body leads to: another attempt, giving up, or what ``on_failure`` makes of it.
 
     ``on_failure(ctx, error)`` is called when nothing more is to be tried; if it returns ``True`` the
-    failure counts as handled and the step as done, with the data that it set.
+    failure counts as handled and the step as done, with the data that it set. If it raises, the failure
+    stands and what it wrote is rolled back.
     """
     step = machine_step(definition, token)
     failure = failure_of(step, token, error)
     if failure.retry_in is not None or not step.on_failure:
         return failure
     context = StepContext(row, snapshot, token)
-    if called(step.on_failure, context, error) is not True:
+    try:
+        with transaction.atomic(using=alias()):
+            is_handled = called(step.on_failure, context, error) is True
+            changes, removed = context.changes()
+    except Exception:  # user code: what it wrote is rolled back, and the failure stands
+        logger.exception("on_failure of %s in instance %s failed itself.", token.key, row.pk)
         return failure
-    changes, removed = context.changes()
+    if not is_handled:
+        return failure
     return CompleteStep(key=token.key, attempt=token.attempt, changes=changes, removed=removed, outcome=context.chosen)
 
 

@@ -189,10 +189,8 @@ def call_outside(claimed: Claimed) -> None:
     done = replace(done, reports=reporter.close())
     try:
         _persist(partial(_complete, row.pk, token, done))
-    except (StaleAttempt, NotFound, *OUT_OF_REACH):
-        raise
-    except Exception as error:  # noqa: BLE001 - on_success is user code as well
-        _fail(str(row.pk), token.key, token.attempt, error)
+    except _BodyFailed as failure:
+        _persist(partial(_fail, str(row.pk), token.key, token.attempt, failure.error, failure.reports))
 
 
 def _persist(write: Callable[[], None]) -> None:
@@ -226,7 +224,10 @@ def _complete(instance_id: Any, token: Token, done: CompleteStep) -> None:
         snapshot = snapshot_of(row)
         current = snapshot.tokens.get(token.key)
         if current is not None and current.attempt == token.attempt:
-            succeeded(row, definition_for(row.definition_id), snapshot, current, done)
+            try:
+                succeeded(row, definition_for(row.definition_id), snapshot, current, done)
+            except BaseException as error:  # user code as well, whose errors are its own
+                raise _BodyFailed(error, list(done.reports)) from error
         advance(row, done)
         reach("F3", token.key)
 

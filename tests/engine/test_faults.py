@@ -194,6 +194,35 @@ def test_r43_whatever_an_inline_step_raises_refuses_the_decision(make_user: Any,
     assert_log_gives_state(instance)
 
 
+def loses_its_table(ctx: Any, result: Any) -> None:
+    Group.objects.create(name="half done")
+    raise OperationalError("no such table")
+
+
+def makes_it_worse(ctx: Any, error: Exception) -> bool:
+    Group.objects.create(name="half done")
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("mode", ["at_least_once", "transactional"])
+def test_r45_a_hook_that_raises_is_a_failure_of_its_step_at_once(make_instance: Any, mode: str) -> None:
+    instance = make_instance(work=machine(fine, mode=mode, on_success=loses_its_table))
+    run_jobs()
+
+    assert (Incident.objects.get().error_type, Group.objects.count()) == ("OperationalError", 0)
+    assert_log_gives_state(instance)
+
+
+@pytest.mark.parametrize("mode", ["at_least_once", "transactional"])
+def test_r45_a_failure_hook_that_fails_leaves_the_failure_and_nothing_else(make_instance: Any, mode: str) -> None:
+    RAISE[:] = [ValueError("the cause")]
+    instance = make_instance(work=machine(raises, mode=mode, on_failure=makes_it_worse))
+    run_jobs()
+
+    assert (Incident.objects.get().message, Group.objects.count()) == ("the cause", 0)
+    assert_log_gives_state(instance)
+
+
 def calls_itself(ctx: Any) -> Any:
     return calls_itself(ctx)
 
