@@ -107,4 +107,5 @@ def beating(pulse: Pulse) -> AbstractContextManager[Pulse]:
     return _heart.beating(pulse)
 
 
-os.register_at_fork(after_in_child=_heart.forget)
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_heart.forget)

@@ -227,7 +227,7 @@ def _complete(instance_id: Any, token: Token, done: CompleteStep) -> None:
             try:
                 succeeded(row, definition_for(row.definition_id), snapshot, current, done)
             except BaseException as error:  # user code as well, whose errors are its own
-                raise _BodyFailed(error, list(done.reports)) from error
+                raise _BodyFailed(error, [dict(report) for report in done.reports]) from error
         advance(row, done)
         reach("F3", token.key)
 
