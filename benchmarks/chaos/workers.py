@@ -27,9 +27,12 @@ def poison(options: Options) -> Result:
 
         count = options.n * 40
         with fleet_of(options) as fleet:
-            alone, _ = _paced(fleet, count)
+            before, first = _paced(fleet, count)
             bad = start_all(["chaos-poison", "chaos-poison-transactional", "chaos-hungry"], 3)
-            beside, acknowledged = _paced(fleet, count)
+            beside, second = _paced(fleet, count)
+            settle(fleet, unfinished)
+            after, third = _paced(fleet, count)
+            alone, acknowledged = (before + after) / 2, [*first, *second, *third]
             settle(fleet, unfinished)
             fleet.stop()
         result = Result(test="R6 R7 poison", database=options.database, n=3, seed=options.seed)

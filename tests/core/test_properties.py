@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from hypothesis import given, settings
@@ -24,7 +26,8 @@ from django_workflows.core.steps import (
     TimerStep,
 )
 from django_workflows.core.validation import validate
-from django_workflows.states import INSTANCE_ENDED, StepStatus
+from django_workflows.exceptions import TransitionNotAllowed
+from django_workflows.states import INSTANCE_ENDED, EventName, StepStatus
 from tests.core.stories import ANN, Story
 
 ASSIGN = Assignment(groups=("x",))
@@ -57,7 +60,9 @@ class Drawing:
         return name, name
 
     def _machine(self, depth: int) -> tuple[str, str]:
-        return self._single(MachineStep, function="work", mode=self.chance.choice(["transactional", "at_least_once"]))
+        return self._single(
+            MachineStep, function="work", mode=self.chance.choice(["transactional", "at_least_once", "at_most_once"])
+        )
 
     def _inline(self, depth: int) -> tuple[str, str]:
         return self._single(MachineStep, function="work", mode="inline")
@@ -157,6 +162,84 @@ def test_a_well_formed_drawing_always_ends_or_waits_for_something(definition: De
 
     if story.snapshot.status in INSTANCE_ENDED:
         assert (story.snapshot.tokens, story.snapshot.scopes) == ({}, {})
+
+
+def harm(story: Story, chance: random.Random) -> None:
+    """Something goes wrong, or somebody steps in; what is refused changes nothing."""
+    before = story.snapshot
+    key, token = chance.choice(sorted(before.tokens.items()))
+    at_work = {"key": key, "attempt": chance.choice([token.attempt, token.attempt, max(1, token.attempt - 1)])}
+    command = chance.choice(
+        [
+            *[c.StartStep(**at_work, worker="w") for _ in range(4)],
+            c.InterruptStep(**at_work, worker="w", give_up=chance.random() < 0.2),
+            c.FailStep(**at_work, error="x", error_type="X", retry_in=chance.choice([None, timedelta(minutes=1)])),
+            c.FailStep(**at_work, error="x", error_type="StepTimeout", timed_out_after=1.0),
+            c.StopStep(**at_work),
+            c.ReportStep(**at_work, reports=({"event": EventName.STEP_PROGRESS, "text": "", "fraction": 0.5, "metadata": {}},)),
+            c.CompleteStep(**at_work),
+            c.RaiseIncident(key=key, kind="stuck", message="x", suggested_action="y"),
+            c.SkipStep(key=key, reason="x", by=ANN),
+            c.RetryStep(key=key, by=ANN),
+            c.FireTimer(key=key, timer=chance.choice(["retry", "sleep", "due"]), due_at=story.now),
+            c.FireTimer(key="", timer="max_duration", due_at=story.now),
+            c.Resume(by=ANN) if before.status == "paused" or chance.random() < 0.8 else c.Pause(by=ANN),
+            c.Settle(),
+            *([c.Cancel(by=ANN, force=chance.random() < 0.3)] if chance.random() < 0.2 else []),
+        ]
+    )  # fmt: skip
+    if isinstance(command, c.FireTimer) and command.key == "" and chance.random() < 0.9:
+        return
+    try:
+        story.send(command)
+    except TransitionNotAllowed:
+        assert story.snapshot == before
+
+
+@given(definitions, st.integers(min_value=0, max_value=10**9))
+@settings(max_examples=200)
+def test_whatever_goes_wrong_it_ends_or_waits_for_somebody(definition: Definition, seed: int) -> None:
+    chance = random.Random(seed)
+    story = Story(replace(definition, max_duration="30d")).start(n=chance.randint(0, 2), s="abc")
+
+    for _ in range(60):
+        if story.snapshot.status not in INSTANCE_ENDED:
+            harm(story, chance)
+    for _ in range(400):
+        if story.snapshot.status in INSTANCE_ENDED:
+            break
+        bring_home(story, chance)
+
+    assert story.snapshot.status in INSTANCE_ENDED
+    assert (story.snapshot.tokens, story.snapshot.timers, dict(story.snapshot.canceling)) == ({}, (), {})
+    assert [event.name for event in story.events].count(EventName.WORKFLOW_CANCELED) <= 1
+    ends = [event for event in story.events if event.name in ENDS]
+    assert [event.sequence for event in ends] == [len(story.events)]
+
+
+ENDS = (EventName.WORKFLOW_COMPLETED, EventName.WORKFLOW_FAILED, EventName.WORKFLOW_CANCELED)
+
+
+def bring_home(story: Story, chance: random.Random) -> None:
+    """From now on everything goes well: what is open is finished."""
+    if story.snapshot.status == "paused":
+        story.send(c.Resume(by=ANN))
+        return
+    key, token = chance.choice(sorted(story.snapshot.tokens.items()))
+    if token.attempt > 100:  # a fork none of whose conditions can be met
+        story.send(c.Cancel(by=ANN, force=True))
+    elif token.status in (StepStatus.SCHEDULED, StepStatus.RUNNING):
+        story.send(c.CompleteStep(key=key, attempt=token.attempt))
+    elif token.status in (StepStatus.FAILED, StepStatus.PENDING):
+        with suppress(TransitionNotAllowed):  # a fork is not skipped; its branches are
+            story.send(c.SkipStep(key=key, reason="x", by=ANN))
+        if key in story.snapshot.tokens:
+            story.send(c.RetryStep(key=key, changes={"missing": 1, "n": chance.randint(0, 2)}, by=ANN))
+    elif token.task is not None:
+        outcomes = story.definition.step(token.step).outcomes_offered()
+        story.send(c.Decide(key=key, outcome=chance.choice(outcomes), by=ANN))
+    elif token.timers:
+        story.send(c.FireTimer(key=key, timer=token.timers[0], due_at=story.now))
 
 
 @given(definitions)
