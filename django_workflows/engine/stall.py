@@ -1,8 +1,8 @@
 """Telling a cluster that is dead although it looks alive.
 
 A django-q2 cluster whose idle worker was killed while it held the queue's lock takes nothing any more,
-answers every look at its processes, and does not end by SIGTERM. The queue tells: the messages that
-waited first still wait, and no worker is busy.
+answers every look at its processes, and does not end by SIGTERM. The queue tells: messages wait, none
+was taken for long, and no worker is busy.
 """
 
 from __future__ import annotations
@@ -19,24 +19,20 @@ from .executors import executor
 
 
 class StallGuard:
-    """``patience`` is for how many seconds the first messages may wait untouched while no step is running."""
+    """``patience`` is for how many seconds messages may wait untouched while no step is running."""
 
     def __init__(self, patience: float) -> None:
         self.patience = patience
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew, with a new cluster."""
-        self._seen: frozenset[str] = frozenset()
+        """A new cluster has all its time before it."""
         self._since = time.monotonic()
 
     def is_stalled(self) -> bool:
-        """Look at the queue; true once nobody has taken anything for too long."""
-        waiting = executor().waiting()
-        if not self._seen or not self._seen <= waiting or _somebody_works():
-            self._seen, self._since = waiting, time.monotonic()
+        if time.monotonic() - self._since <= self.patience:
             return False
-        return time.monotonic() - self._since > self.patience
+        return executor().is_stalled(self.patience) and not _somebody_works()
 
 
 def _somebody_works() -> bool:

@@ -38,9 +38,10 @@ class Executor(ABC):
         """Whether messages wait that no worker has taken yet: what waits with them is not lost."""
         return False
 
-    def waiting(self) -> frozenset[str]:
-        """Keys of the oldest messages (fifty at most) that no worker has taken; empty where that cannot be told."""
-        return frozenset()
+    def is_stalled(self, seconds: float) -> bool:
+        """Whether messages have waited that long and none was taken in that time; ``False`` where that
+        cannot be told."""
+        return False
 
     def is_empty(self) -> bool:
         """Whether the queue surely holds no message, neither waiting nor in a worker's hands: what is

@@ -6,6 +6,7 @@ broker it is sent after the commit, and recovery makes good for those that are l
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.db import connections, router, transaction
@@ -40,12 +41,14 @@ class DjangoQExecutor(Executor):
     def is_behind(self) -> bool:
         return bool(get_broker().queue_size())
 
-    def waiting(self) -> frozenset[str]:
-        broker = get_broker()
+    def is_stalled(self, seconds: float) -> bool:
+        """Whoever takes a message puts its ``lock`` off by ``retry`` seconds; what waits has that of its arrival."""
+        broker, past = get_broker(), timezone.now() - timedelta(seconds=seconds)
         if not _commits_with_us(broker):
-            return frozenset()
-        rows = broker.get_connection().filter(key=broker.list_key, lock__lte=timezone.now()).order_by("pk")
-        return frozenset(map(str, rows.values_list("pk", flat=True)[:50]))
+            return False
+        rows = broker.get_connection().filter(key=broker.list_key)
+        taken = rows.filter(lock__gt=past + timedelta(seconds=Conf.RETRY))
+        return rows.filter(lock__lt=past).exists() and not taken.exists()
 
     def is_empty(self) -> bool:
         """A message that commits with its step stands in the table until its job is through."""
