@@ -25,7 +25,7 @@ def poison(options: Options) -> Result:
 
         from . import checker
 
-        count = options.n * 40
+        count = options.n * 200  # long enough for what a death costs to be told from noise
         with fleet_of(options) as fleet:
             before, first = _paced(fleet, count)
             bad = start_all(["chaos-poison", "chaos-poison-transactional", "chaos-hungry"], 3)
