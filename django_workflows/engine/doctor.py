@@ -166,7 +166,7 @@ def _mend(action: Callable[[Any], bool], about: Any) -> Callable[[], bool]:
 
 
 def _stuck(batch: list[WorkflowInstance]) -> Iterator[Finding]:
-    for stuck in find_stuck([row for row in batch if _readable(row)]):
+    for stuck in find_stuck(batch):
         yield Finding(
             kind="stuck",
             instance_id=stuck.instance_id,
@@ -177,14 +177,6 @@ def _stuck(batch: list[WorkflowInstance]) -> Iterator[Finding]:
             else "A job ends the instance, since all its steps are through.",
             mend=_mend(free, stuck),
         )
-
-
-def _readable(row: WorkflowInstance) -> bool:
-    try:
-        snapshot_of(row)
-    except (WorkflowError, TypeError, ValueError, KeyError, AttributeError):
-        return False
-    return True
 
 
 # orphaned

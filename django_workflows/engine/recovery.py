@@ -7,10 +7,11 @@ is harmless.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from uuid import UUID
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models.functions import Now
 
 from django_workflows.conf import settings
@@ -23,6 +24,7 @@ from django_workflows.states import INSTANCE_ENDED, InstanceStatus, StepStatus
 from . import clock
 from .database import alias
 from .executors import Job, executor
+from .incidents import report_broken
 from .loader import definition_for, snapshot_of
 from .locking import locked
 from .runner import advance
@@ -48,6 +50,20 @@ def sweep() -> dict[str, int]:
     }
 
 
+def _each(rows: Iterable[StepExecution], mend: Callable[[StepExecution], bool]) -> int:
+    """Mend one after the other; one that is broken becomes an incident and holds up none behind it."""
+    done = 0
+    for row in rows:
+        try:
+            done += mend(row)
+        except DatabaseError:
+            raise  # the next sweep comes when the database is back
+        except Exception as error:  # the edge of a sweep
+            logger.exception("%s of instance %s could not be recovered.", row.key, row.instance_id)
+            report_broken(row.instance_id, row.key, error)
+    return done
+
+
 def requeue_lost() -> int:
     """Steps that have been scheduled for longer than ``WORKFLOWS_REQUEUE_SECONDS``."""
     late = clock.present() - requeue_after()
@@ -57,7 +73,7 @@ def requeue_lost() -> int:
         .exclude(instance__status__in=(InstanceStatus.PAUSED, *INSTANCE_ENDED))
         .order_by("scheduled_at")
     )
-    return sum(requeue(row) for row in rows[:BATCH])
+    return _each(rows[:BATCH], requeue)
 
 
 def requeue_after() -> timedelta:
@@ -92,7 +108,7 @@ def requeue(execution: StepExecution) -> bool:
 def interrupt_lost() -> int:
     """Steps whose lease has run out by the database's clock."""
     rows = StepExecution.objects.using(alias()).filter(status=StepStatus.RUNNING, lease_until__lt=Now())
-    return sum(interrupt(row) for row in rows.order_by("lease_until")[:BATCH])
+    return _each(rows.order_by("lease_until")[:BATCH], interrupt)
 
 
 def interrupt(execution: StepExecution) -> bool:
@@ -113,15 +129,16 @@ def interrupt(execution: StepExecution) -> bool:
 
 def _is_enough(row: WorkflowInstance, interruptions: int) -> bool:
     """Whether no further worker is to be risked, for this step or for its instance."""
-    definition = definition_for(row.definition_id)
-    allowed = settings.MAX_RECOVERY_ATTEMPTS if definition.max_recoveries is None else definition.max_recoveries
+    own = definition_for(row.definition_id).max_recoveries
+    allowed = settings.MAX_RECOVERY_ATTEMPTS if own is None else own
     return interruptions >= allowed or row.state.get("interruptions", 0) >= settings.MAX_INSTANCE_RECOVERIES
 
 
 def requeue_lost_instances() -> int:
     """Transient instances that no worker has taken up."""
     late = clock.present() - requeue_after()
-    return sum(requeue_instance(row.pk) for row in _transient().filter(lease_until=None, updated_at__lte=late)[:BATCH])
+    rows = _transient().filter(lease_until=None, updated_at__lte=late)
+    return sum(requeue_instance(row.pk) for row in rows[:BATCH])
 
 
 def interrupt_lost_instances() -> int:

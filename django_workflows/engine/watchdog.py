@@ -17,7 +17,7 @@ from django.db import transaction
 
 from django_workflows.core.commands import RaiseIncident, Settle
 from django_workflows.core.snapshot import Snapshot, Token
-from django_workflows.exceptions import DefinitionError, TransitionNotAllowed
+from django_workflows.exceptions import DefinitionError, TransitionNotAllowed, WorkflowError
 from django_workflows.models import HumanTask, Incident, StepExecution, Timer, WorkflowInstance
 from django_workflows.states import IncidentStatus, InstanceStatus, StepStatus, TimerStatus
 
@@ -59,9 +59,18 @@ class _Found:
 
 def find_stuck(rows: Sequence[WorkflowInstance]) -> list[Stuck]:
     """Those of the instances, and of their open steps, that nothing will ever move (five queries)."""
-    live = [row for row in rows if row.status in LIVE and row.is_durable]
-    found = _look([row.pk for row in live])
-    return [stuck for row in live for stuck in _stuck_parts(row, snapshot_of(row), found)]
+    live = [(row, _snapshot(row)) for row in rows if row.status in LIVE and row.is_durable]
+    found = _look([row.pk for row, _ in live])
+    return [stuck for row, snapshot in live if snapshot is not None for stuck in _stuck_parts(row, snapshot, found)]
+
+
+def _snapshot(row: WorkflowInstance) -> Snapshot | None:
+    """``None`` for a state that cannot be read: no incident can be raised in it, only the doctor tells."""
+    try:
+        return snapshot_of(row)
+    except (WorkflowError, TypeError, ValueError, LookupError, AttributeError):
+        logger.exception("The state of instance %s cannot be read; see `workflows doctor`.", row.pk)
+        return None
 
 
 def _look(keys: list[UUID]) -> _Found:

@@ -282,6 +282,31 @@ def test_r44_a_definition_that_cannot_be_read_any_more_is_an_incident_and_no_cra
     assert instance.status == "completed"
 
 
+def test_r44_what_cannot_be_recovered_holds_up_nothing_behind_it(make_instance: Any) -> None:
+    bad, garbled, good = (make_instance(work=machine(fine), kind=end(name)) for name in ("bad", "garbled", "good"))
+    lost = make_instance(first=machine(fine), kind=end("lost"))
+    for instance in (bad, garbled, good):
+        machine_steps.claim(str(instance.pk), "work#1", 1)
+    executor().jobs.clear()  # type: ignore[attr-defined]
+    other = services.publish({**bad.definition.content, "name": "faults-other"}, by=SYSTEM)
+    WorkflowDefinition.objects.filter(pk=other.pk).update(content={"nonsense": 1})
+    WorkflowInstance.objects.filter(pk=bad.pk).update(definition=other)
+    WorkflowInstance.objects.filter(pk=garbled.pk).update(
+        state={"tokens": {"work#1": {"nonsense": 1}}}, updated_at="2020-01-01T00:00:00Z"
+    )
+    StepExecution.objects.filter(status="running").update(lease_until="2020-01-01T00:00:00Z")
+    StepExecution.objects.filter(status="scheduled").update(scheduled_at="2020-01-01T00:00:00Z")
+
+    assert sweep() == {"requeued": 1, "interrupted": 1, "stuck": 0}
+    run_jobs()
+
+    for instance in (good, lost):
+        instance.refresh_from_db()
+        assert instance.status == "completed"
+    assert Incident.objects.get().kind == "definition_unusable"
+    assert {finding.kind for finding in services.examine(by=SYSTEM, instance_id=garbled.pk)} >= {"drifted"}
+
+
 def test_r44_an_instance_whose_definition_cannot_be_read_can_still_be_ended(make_instance: Any) -> None:
     instance = make_instance(rest=timer("1h"))
     WorkflowDefinition.objects.update(content={"nonsense": 1})

@@ -62,4 +62,6 @@ def _loop(stop: threading.Event, interval: float, sweep_every: float) -> None:
                 next_sweep = time.monotonic() + sweep_every
         except DatabaseError:
             logger.exception("The database did not answer; the ticker looks again in %s s.", interval)
+        except Exception:  # the edge of a loop that others rely on
+            logger.exception("The look at the agenda failed; the next one comes in %s s.", interval)
         stop.wait(interval)
