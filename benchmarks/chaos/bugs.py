@@ -28,7 +28,7 @@ def _no_fence() -> None:
 
 def _no_requeue() -> None:
     """Lost messages stay lost."""
-    recovery.requeue_lost = lambda: 0  # type: ignore[assignment]
+    recovery.requeue_lost = lambda late: 0  # type: ignore[assignment]
 
 
 def _no_interrupt() -> None:

@@ -18,7 +18,7 @@ from django_workflows.core.masking import mask
 from django_workflows.engine.loader import definition_for
 from django_workflows.exceptions import DefinitionError, InvalidInput
 from django_workflows.models import WorkflowInstance
-from django_workflows.states import INSTANCE_MOVES, IncidentStatus, InstanceStatus, StepStatus, allowed_verbs
+from django_workflows.states import IncidentStatus, StepStatus
 from django_workflows.tenancy import tenant_of
 
 from .base import ReadOnlyAdmin, badge, duration, picture, pretty
@@ -81,7 +81,6 @@ class InstanceAdmin(ReadOnlyAdmin):
         tokens = row.state.get("tokens", {}).values()
         states = states_of({token["step"]: token["status"] for token in tokens}, row.results)
         may = self.rules.may_administer(request.user, row)
-        verbs = allowed_verbs(INSTANCE_MOVES, InstanceStatus(row.status))
         allowed = {"pause", "resume", "fail", "cancel"} if may else set()
         allowed |= {"cancel"} if self.rules.may_cancel(request.user, row) else set()
         pages = Paginator(row.events.order_by("-sequence"), EVENTS_PER_PAGE)
@@ -91,7 +90,7 @@ class InstanceAdmin(ReadOnlyAdmin):
             "picture": picture(svg(definition, states, title=str(row))) if definition.steps else "",
             "status_badge": badge(row.status, row.get_status_display()),
             "duration": duration(row.duration),
-            "verbs": [verb for verb in verbs if verb in allowed - _closed(row)],
+            "verbs": [verb for verb in row.verbs if verb in allowed],
             "may_administer": may,
             "executions": [_timeline(step, definition) for step in row.step_executions.order_by("index")],
             "tasks": row.human_tasks.open().order_by("created_at"),
@@ -150,12 +149,6 @@ def _definition(row: Any) -> Definition:
         return definition_for(row.definition_id)
     except DefinitionError:
         return Definition(name=row.workflow)
-
-
-def _closed(row: Any) -> set[str]:
-    """Verbs that the state of the instance does not leave, beyond what its status says."""
-    closed = {"pause", "resume"} if row.cancel_requested_at else set()
-    return closed if row.is_durable else closed | {"pause"}
 
 
 def _execution(request: HttpRequest, row: Any) -> Any:

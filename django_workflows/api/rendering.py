@@ -17,7 +17,6 @@ from django_workflows.models import (
     WorkflowEvent,
     WorkflowInstance,
 )
-from django_workflows.states import INSTANCE_MOVES, InstanceStatus, allowed_verbs
 
 from .base import masked
 
@@ -93,15 +92,10 @@ def instance_detail(row: WorkflowInstance, actions: list[str]) -> dict[str, Any]
 
 def instance_actions(row: WorkflowInstance, *, may_administer: bool, may_cancel: bool) -> list[str]:
     """The verbs the user may use on the instance as it stands."""
-    verbs = list(allowed_verbs(INSTANCE_MOVES, InstanceStatus(row.status)))
     allowed = {"cancel"} if may_cancel else set()
     allowed |= {"pause", "resume", "fail", "cancel"} if may_administer else set()
-    if row.cancel_requested_at is not None:
-        allowed -= {"pause", "resume"}
-    if not row.is_durable:
-        allowed -= {"pause"}
     holds = ["lift_hold" if row.legal_hold else "hold"] if may_administer else []
-    return [verb for verb in verbs if verb in allowed] + holds
+    return [verb for verb in row.verbs if verb in allowed] + holds
 
 
 def states(row: WorkflowInstance) -> dict[str, str]:

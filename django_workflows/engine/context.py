@@ -85,7 +85,7 @@ class StepContext:
         return default if found is None else str(found.get("outcome", default))
 
     def history(self) -> list[StepExecution]:
-        """Every step execution so far, in order (two small queries)."""
+        """Every step execution so far, in order (one query)."""
         return list(StepExecution.objects.filter(instance=self.instance_id).order_by("index"))
 
     @property

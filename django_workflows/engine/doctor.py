@@ -1,12 +1,12 @@
 """Examining every instance: what is stuck, lost, drifted or orphaned, why, and what helps.
 
-It changes nothing by itself. ``repair`` puts work back through the queue or the engine's own
+It changes nothing by itself. ``Finding.repair`` puts work back through the queue or the engine's own
 commands, so that asking twice is harmless; what only a person can judge is explained and left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
@@ -58,22 +58,22 @@ class Finding:
     instance_id: UUID | None = None
     mend: Callable[[], bool] | None = None
 
+    def repair(self) -> bool:
+        """Mend it, if it can be mended; returns whether it was."""
+        return self.mend is not None and self.mend()
+
 
 def examine(*, workflow: str = "", instance_id: Any = None, live_only: bool = False) -> Iterator[Finding]:
     """Everything that is wrong with the instances, by instance; then what is wrong with the definitions."""
     rows = WorkflowInstance.objects.using(alias())
     rows = rows.filter(workflow=workflow) if workflow else rows.all()
     rows = rows.filter(pk=instance_id) if instance_id is not None else rows
+    late = clock.present() - requeue_after()
     for batch in _batches(rows.running() if live_only else rows):
         # all of them before the first is handed out: mending one must not change what the others say
-        yield from [*_lost(batch), *_stuck(batch), *_orphaned(batch), *_drifted(batch)]
+        yield from [*_lost(batch, late), *_stuck(batch), *_orphaned(batch), *_drifted(batch)]
     if instance_id is None:
         yield from _drifted_code(workflow)
-
-
-def repair(findings: Iterable[Finding]) -> list[tuple[Finding, bool]]:
-    """Mend what can be mended; each with whether it was."""
-    return [(finding, finding.mend is not None and finding.mend()) for finding in findings]
 
 
 def _batches(rows: InstanceQuerySet) -> Iterator[list[WorkflowInstance]]:
@@ -91,9 +91,8 @@ def _batches(rows: InstanceQuerySet) -> Iterator[list[WorkflowInstance]]:
 # lost
 
 
-def _lost(batch: list[WorkflowInstance]) -> Iterator[Finding]:
+def _lost(batch: list[WorkflowInstance], late: Any) -> Iterator[Finding]:
     live = [row for row in batch if not row.is_ended and row.status != InstanceStatus.PAUSED]
-    late = clock.present() - requeue_after()
     steps = StepExecution.objects.using(alias()).filter(instance__in=live)
     for found in steps.filter(status=StepStatus.SCHEDULED, scheduled_at__lte=late):
         yield Finding(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, transaction
@@ -43,8 +44,9 @@ def sweep() -> dict[str, int]:
 
     Returns how many of each: ``{"requeued": n, "interrupted": n, "stuck": n}``.
     """
+    late = clock.present() - requeue_after()
     return {
-        "requeued": requeue_lost() + requeue_lost_instances(),
+        "requeued": requeue_lost(late) + requeue_lost_instances(late),
         "interrupted": interrupt_lost() + interrupt_lost_instances(),
         "stuck": watch.look(),
     }
@@ -64,9 +66,8 @@ def _each(rows: Iterable[StepExecution], mend: Callable[[StepExecution], bool]) 
     return done
 
 
-def requeue_lost() -> int:
-    """Steps that have been scheduled for longer than ``WORKFLOWS_REQUEUE_SECONDS``."""
-    late = clock.present() - requeue_after()
+def requeue_lost(late: Any) -> int:
+    """Steps that were scheduled before ``late`` (a time, or an expression for the database's)."""
     rows = (
         StepExecution.objects.using(alias())
         .filter(status=StepStatus.SCHEDULED, scheduled_at__lte=late)
@@ -134,9 +135,8 @@ def _is_enough(row: WorkflowInstance, interruptions: int) -> bool:
     return interruptions >= allowed or row.state.get("interruptions", 0) >= settings.MAX_INSTANCE_RECOVERIES
 
 
-def requeue_lost_instances() -> int:
-    """Transient instances that no worker has taken up."""
-    late = clock.present() - requeue_after()
+def requeue_lost_instances(late: Any) -> int:
+    """Transient instances that no worker has taken up since before ``late``."""
     rows = _transient().filter(lease_until=None, updated_at__lte=late)
     return sum(requeue_instance(row.pk) for row in rows[:BATCH])
 

@@ -73,7 +73,7 @@ def prune(
     """Delete instances that ended longer ago than their definition's ``retention``, the setting
     ``WORKFLOWS_RETENTION``, or ``older_than``, which takes the place of both."""
     report = Pruned()
-    definitions = WorkflowDefinition.objects.using(alias()).order_by("pk")
+    definitions = WorkflowDefinition.objects.using(alias()).only("pk").order_by("pk")
     for row in definitions.filter(name=workflow) if workflow else definitions:
         keep = older_than if older_than is not None else retention_of(row)
         if keep is None:

@@ -12,7 +12,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from django_workflows.states import INSTANCE_ENDED, InstanceStatus, StepStatus
+from django_workflows.states import INSTANCE_ENDED, INSTANCE_MOVES, InstanceStatus, StepStatus, allowed_verbs
 
 from .definitions import WorkflowDefinition
 from .keys import new_id
@@ -157,6 +157,14 @@ class WorkflowInstance(models.Model):
             return None
         found: models.Model | None = self.subject
         return found
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        """The verbs that its state leaves, whoever asks; sorted."""
+        closed = {"pause", "resume"} if self.cancel_requested_at is not None else set()
+        closed |= set() if self.is_durable else {"pause"}
+        found = allowed_verbs(INSTANCE_MOVES, InstanceStatus(self.status))
+        return tuple(verb for verb in found if verb not in closed)
 
     @property
     def is_ended(self) -> bool:

@@ -327,9 +327,7 @@ def test_lost_messages_and_workers_are_found_and_mended_through_the_queue(make_i
 
 
 def mended() -> list[Any]:
-    from django_workflows.engine.doctor import repair
-
-    return repair(services.examine(by=SYSTEM))
+    return [(finding, finding.repair()) for finding in services.examine(by=SYSTEM)]
 
 
 def test_late_timers_are_found_and_fired(make_instance: Any) -> None:

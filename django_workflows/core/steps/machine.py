@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from django_workflows.core.definition import Definition, Step
 from django_workflows.core.durations import parse_duration
@@ -106,6 +106,3 @@ class MachineStep(Step):
             )
         elif self.timeout and not wrong and not self.seconds:
             yield Problem(code="invalid_duration", place=place, message="a step needs more than no time at all")
-
-    def call_arguments(self, run: Run) -> dict[str, Any]:
-        return {name: run.value(text) for name, text in self.arguments.items()}

@@ -21,6 +21,7 @@ from django_workflows.states import StepStatus
 
 from .base import (
     Options,
+    Verb,
     actor,
     add_by,
     add_choice,
@@ -210,24 +211,20 @@ def cancel(command: BaseCommand, options: Options) -> None:
     _each(command, options, lambda row: services.cancel(row, by=by, reason=options["reason"], **extra))
 
 
-def pause(command: BaseCommand, options: Options) -> None:
-    by = actor(options)
-    _each(command, options, lambda row: services.pause(row, by=by, reason=options["reason"]))
+def _with_reason(verb: Callable[..., WorkflowInstance]) -> Verb:
+    """A verb of the command line that takes nothing but a reason."""
+
+    def act(command: BaseCommand, options: Options) -> None:
+        by = actor(options)
+        _each(command, options, lambda row: verb(row, by=by, reason=options["reason"]))
+
+    return act
 
 
-def resume(command: BaseCommand, options: Options) -> None:
-    by = actor(options)
-    _each(command, options, lambda row: services.resume(row, by=by, reason=options["reason"]))
-
-
-def hold(command: BaseCommand, options: Options) -> None:
-    by = actor(options)
-    _each(command, options, lambda row: services.hold(row, by=by, reason=options["reason"]))
-
-
-def release(command: BaseCommand, options: Options) -> None:
-    by = actor(options)
-    _each(command, options, lambda row: services.lift_hold(row, by=by, reason=options["reason"]))
+pause = _with_reason(services.pause)
+resume = _with_reason(services.resume)
+hold = _with_reason(services.hold)
+release = _with_reason(services.lift_hold)
 
 
 def retry(command: BaseCommand, options: Options) -> None:

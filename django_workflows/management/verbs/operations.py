@@ -65,7 +65,7 @@ def doctor(command: BaseCommand, options: Options) -> None:
         by=services.SYSTEM, workflow=options["workflow"], instance_id=instance_id, live_only=options["live"]
     )
     for finding in found:
-        mended = bool(options["repair"] and finding.mend is not None and finding.mend())
+        mended = options["repair"] and finding.repair()
         left += not mended
         written.append(_facts(finding, mended))
         if not options["as_json"]:
